@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package interlink
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Extension names something that this project's ends can do beyond upstream.
+type Extension string
+
+const (
+	// ExtensionStatusStream: GET PathWatch streams StatusEvents.
+	ExtensionStatusStream Extension = "status-stream/v1"
+	// ExtensionReferences: /create may carry env references as they are, with the
+	// referenced ConfigMaps, Secrets and image pull secrets beside the mounted ones.
+	ExtensionReferences Extension = "references/v1"
+	// ExtensionIdempotent: /create of a known UID answers the same job id and
+	// writes nothing; /delete of an unknown UID succeeds.
+	ExtensionIdempotent Extension = "idempotent/v1"
+)
+
+// Has reports whether the answer offers e end to end.
+func (p PingResponse) Has(e Extension) bool { return slices.Contains(p.Extensions, e) }
+
+// PathWatch is the route of the status stream: GET, no body, query parameters
+// QueryCluster and QueryNode, answer ContentTypeStream: one StatusEvent per line.
+const (
+	PathWatch         = "/caas/v1/statuses"
+	QueryCluster      = "cluster"
+	QueryNode         = "node"
+	ContentTypeStream = "application/x-ndjson"
+)
+
+// HeaderClient carries, from the API to its plugin, the authenticated identity
+// of the virtual kubelet. The API drops any value that a client sent.
+const HeaderClient = "InterLink-Client"
+
+// Annotations that the virtual kubelet adds to the wire copy of a pod, so that
+// the far end can tell apart the pods of several clusters and virtual nodes.
+const (
+	AnnotationOriginCluster = "offload.infn.it/cluster"
+	AnnotationOriginNode    = "offload.infn.it/node"
+)
+
+// EventType says what a StatusEvent carries.
+type EventType string
+
+const (
+	// EventStatus: Status is the whole current status of one pod.
+	EventStatus EventType = "STATUS"
+	// EventGone: the far end holds nothing more of the pod; Status is its last one.
+	EventGone EventType = "GONE"
+	// EventSynced: every pod of this cluster and node that the far end holds has been sent once.
+	EventSynced EventType = "SYNCED"
+	// EventHeartbeat: nothing happened; sent at least every HeartbeatSeconds.
+	EventHeartbeat EventType = "HEARTBEAT"
+	// EventNode: Node is what a ping would answer now.
+	EventNode EventType = "NODE"
+)
+
+// HeartbeatSeconds is the longest silence of a status stream; a reader that
+// hears nothing for three times as long reconnects.
+const HeartbeatSeconds = 10
+
+// StatusEvent is one line of the status stream. A new stream starts with the
+// current state of every pod, then EventSynced, then changes; changes of one pod
+// may be merged, the last one always arrives.
+type StatusEvent struct {
+	Type   EventType     `json:"type"`
+	Status *PodStatus    `json:"status,omitempty"`
+	Node   *PingResponse `json:"node,omitempty"`
+}
+
+// PodDetail is what a pod's status holds beyond its containers. With it, the
+// container statuses beside it are the remote ones unchanged; without it they
+// are the conservative form that upstream's virtual kubelet needs.
+type PodDetail struct {
+	Phase      corev1.PodPhase       `json:"phase"`
+	Reason     string                `json:"reason,omitempty"`
+	Message    string                `json:"message,omitempty"`
+	Conditions []corev1.PodCondition `json:"conditions,omitempty"`
+	HostIP     string                `json:"hostIP,omitempty"`
+	HostIPs    []corev1.HostIP       `json:"hostIPs,omitempty"`
+	PodIP      string                `json:"podIP,omitempty"`
+	PodIPs     []corev1.PodIP        `json:"podIPs,omitempty"`
+	StartTime  *metav1.Time          `json:"startTime,omitempty"`
+	QOSClass   corev1.PodQOSClass    `json:"qosClass,omitempty"`
+	// RemoteNamespace, RemoteName and RemoteNode say where the pod really is.
+	RemoteNamespace string `json:"remoteNamespace,omitempty"`
+	RemoteName      string `json:"remoteName,omitempty"`
+	RemoteNode      string `json:"remoteNode,omitempty"`
+	// Deleting is true once the remote pod has a deletion timestamp.
+	Deleting bool `json:"deleting,omitempty"`
+	// OriginCluster and OriginNode repeat the annotations of the created pod.
+	OriginCluster string `json:"originCluster,omitempty"`
+	OriginNode    string `json:"originNode,omitempty"`
+}
+
+// ReferencedObjects are objects that a pod references without mounting them.
+type ReferencedObjects struct {
+	ConfigMaps []corev1.ConfigMap `json:"configMaps,omitempty"`
+	Secrets    []corev1.Secret    `json:"secrets,omitempty"`
+	// ProjectedVolumes are those of volumes that no container mounts.
+	ProjectedVolumes []corev1.ConfigMap `json:"projectedVolumes,omitempty"`
+}
