@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the Debian packages that the lab's nodes and images need. Says what it
+# does; does nothing when all of them are there. Needs root and apt.
+set -eu
+
+# Whatever internal/lab/node lists as its requirements comes from these.
+packages="
+  busybox-static
+  ca-certificates
+  containerd
+  containernetworking-plugins
+  iproute2
+  iptables
+  mmdebstrap
+  mount
+  nftables
+  runc
+  util-linux
+"
+
+installed() {
+	[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+fail() {
+	printf 'install-packages: %s\n' "$*" >&2
+	exit 1
+}
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+	fail "this machine has no apt; install the equivalent of:" $packages
+fi
+
+missing=
+for package in $packages; do
+	installed "$package" || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+	echo "install-packages: all packages are installed"
+	exit 0
+fi
+[ "$(id -u)" = 0 ] || fail "run as root to install:$missing"
+
+# Installing must not start services: the lab runs its own containerd. Somebody else's
+# policy stays as it is.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	trap 'exit 1' HUP INT TERM
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+fi
+
+echo "install-packages: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+install() {
+	# shellcheck disable=SC2086 # one word for each package
+	apt-get install --yes --no-install-recommends -o Dpkg::Use-Pty=0 $missing
+}
+if ! install; then
+	echo "install-packages: trying again with new package lists"
+	apt-get update
+	install || fail "apt-get could not install:$missing"
+fi

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proc
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Positions in /proc/PID/stat, counted from the field after the command name (proc(5) numbers that one 3).
+const (
+	statState     = 0
+	statStartTime = 19
+)
+
+// stat tells the state and the start time, in clock ticks since boot, of a process.
+func stat(pid int) (state string, startTime uint64, err error) {
+	data, err := os.ReadFile(filepath.Clean("/proc/" + strconv.Itoa(pid) + "/stat"))
+	if err != nil {
+		return "", 0, fmt.Errorf("read state of process %d: %w", pid, err)
+	}
+	// The command name is in parentheses and may hold anything, even a parenthesis: the last one ends it.
+	_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) <= statStartTime {
+		return "", 0, fmt.Errorf("state of process %d has %d fields", pid, len(fields))
+	}
+	startTime, err = strconv.ParseUint(fields[statStartTime], 10, 64)
+	if err != nil {
+		return "", 0, fmt.Errorf("start time of process %d: %w", pid, err)
+	}
+	return fields[statState], startTime, nil
+}
+
+// bootID names this boot of the machine; start times of different boots do not compare.
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
