@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cloudveneto/caas/internal/bench"
+	"github.com/cloudveneto/caas/internal/lab"
+	"github.com/cloudveneto/caas/internal/lab/kwok"
+	"github.com/cloudveneto/caas/internal/lab/offload"
+)
+
+const (
+	benchNamespace = "bench"
+	benchImage     = "docker.io/library/busybox:1.36"
+	fakeLabel      = "lab.caas/fake"
+)
+
+type benchOptions struct {
+	focus, out, binDir string
+	idle               int
+	bursts, status     []int
+	keep               bool
+}
+
+func newBench(name *string) *cobra.Command {
+	o := &benchOptions{}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the offloading path beside running pods directly",
+		Long: `bench makes a lab of its own (bench, unless --name says otherwise), measures, writes the figures to --out, one JSON
+object per line, prints them as a table, and removes the lab. It ends well when it measured, whatever the figures.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("name") {
+				*name = "bench"
+			}
+			if o.focus != "" && o.focus != "offload" {
+				return fmt.Errorf("--focus %q: there is only the group offload", o.focus)
+			}
+			return o.run(cmd, *name)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.focus, "focus", "", "what to measure: offload; empty for everything")
+	flags.StringVar(&o.out, "out", "bench/out/latest.json", "file for the figures")
+	flags.StringVar(&o.binDir, "bin", besides(), "directory of virtual-kubelet, interlink-api and interlink-sidecar")
+	flags.IntSliceVar(&o.bursts, "bursts", []int{100, 300, 1000}, "sizes of the bursts")
+	flags.IntSliceVar(&o.status, "status", []int{20, 200, 1000}, "numbers of pods of the status measurement")
+	flags.IntVar(&o.idle, "idle", 5000, "number of pods of the idle measurement")
+	flags.BoolVar(&o.keep, "keep", false, "leave the lab running")
+	return cmd
+}
+
+func (o *benchOptions) run(cmd *cobra.Command, name string) (err error) {
+	ctx := cmd.Context()
+	report := &bench.Report{Progress: cmd.OutOrStdout()}
+	l, err := labFor(cmd, name)
+	if err != nil {
+		return err
+	}
+	if !o.keep {
+		defer func() {
+			down, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+			defer cancel()
+			_, failure := lab.Down(down, name, nil)
+			err = errors.Join(err, failure)
+		}()
+	}
+	measure, err := o.prepare(cmd, l)
+	if err != nil {
+		return err
+	}
+	measure.Report, measure.Log = report, cmd.OutOrStdout()
+	failure := measure.Run(ctx)
+	if err := report.WriteJSON(o.out); err != nil {
+		return errors.Join(failure, err)
+	}
+	say(cmd, "\n")
+	if err := report.WriteTable(cmd.OutOrStdout()); err != nil {
+		return errors.Join(failure, err)
+	}
+	say(cmd, "\nwritten to %s\n", o.out)
+	return failure
+}
+
+// prepare starts two paths: one to the real nodes, one to fake ones.
+func (o *benchOptions) prepare(cmd *cobra.Command, l *lab.Lab) (*bench.Offload, error) {
+	ctx := cmd.Context()
+	origin, caas, err := clients(l)
+	if err != nil {
+		return nil, err
+	}
+	for _, client := range []kubernetes.Interface{origin, caas} {
+		if err := ensureNamespace(ctx, client, benchNamespace); err != nil {
+			return nil, err
+		}
+	}
+	say(cmd, "starting fake nodes\n")
+	cluster, err := l.Cluster(lab.CaaS)
+	if err != nil {
+		return nil, err
+	}
+	_, err = kwok.Start(ctx, kwok.Config{
+		Client: caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: l.Dir() + "/kwok", Nodes: 10, NetNS: l.NetNS(),
+		Labels: map[string]string{fakeLabel: "true"}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	say(cmd, "starting the offloading paths\n")
+	realNodes := offload.Config{Lab: l, BinDir: o.binDir, Node: "bench-real", RemoteNamespace: benchNamespace}
+	if _, err := startPath(ctx, l, realNodes); err != nil {
+		return nil, err
+	}
+	fake := offload.Config{
+		Lab: l, BinDir: o.binDir, Node: "bench-fake", Index: 1, RemoteNamespace: benchNamespace,
+		NodeSelector: map[string]string{fakeLabel: "true"},
+		Tolerations:  []corev1.Toleration{{Key: fakeLabel, Operator: corev1.TolerationOpExists}},
+	}
+	path, err := startPath(ctx, l, fake)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := path.PIDs()
+	if err != nil {
+		return nil, err
+	}
+	return &bench.Offload{
+		Origin:     bench.Side{Name: "origin", Client: origin, Namespace: benchNamespace, Place: onVirtual(realNodes.Node)},
+		OriginFake: bench.Side{Name: "origin", Client: origin, Namespace: benchNamespace, Place: onVirtual(fake.Node)},
+		Direct:     bench.Side{Name: "direct", Client: caas, Namespace: benchNamespace, Place: func(*corev1.PodSpec) {}},
+		DirectFake: bench.Side{Name: "direct", Client: caas, Namespace: benchNamespace, Place: func(spec *corev1.PodSpec) {
+			spec.NodeSelector, spec.Tolerations = fake.NodeSelector, fake.Tolerations
+		}},
+		Processes: pids, Image: benchImage, Bursts: o.bursts, Status: o.status, Idle: o.idle,
+	}, nil
+}
+
+// onVirtual places a pod on a virtual node.
+func onVirtual(node string) func(*corev1.PodSpec) {
+	return func(spec *corev1.PodSpec) {
+		spec.NodeSelector = map[string]string{corev1.LabelHostname: node}
+		spec.Tolerations = []corev1.Toleration{{Key: "virtual-node.interlink/no-schedule", Operator: corev1.TolerationOpExists}}
+	}
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package offload
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cloudveneto/caas/internal/lab"
+	"github.com/cloudveneto/caas/internal/lab/kube"
+)
+
+// servingOfNode is what a kubelet's serving certificate looks like.
+func servingOfNode(node string) kube.Certificate {
+	return kube.Certificate{
+		CommonName: "system:node:" + node, Organizations: []string{"system:nodes"},
+		SANs: []string{node, address}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+}
+
+// prepareCaaS makes the tenant's namespace and the sidecar's identity in it,
+// with the rights of deploy/interlink-sidecar.
+func (p *Path) prepareCaaS(ctx context.Context) error {
+	caas, err := p.Lab.Cluster(lab.CaaS)
+	if err != nil {
+		return err
+	}
+	user := "offload-" + p.Node
+	if err := caas.UserKubeconfig(p.file("caas.kubeconfig"), caas.InsideServer(), user, "offload"); err != nil {
+		return err
+	}
+	client, err := clientOf(caas)
+	if err != nil {
+		return err
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.RemoteNamespace}}
+	if _, err := client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); IgnoreExisting(err) != nil {
+		return fmt.Errorf("create namespace: %w", err)
+	}
+	return p.grantSidecar(ctx, client, user)
+}
+
+func (p *Path) grantSidecar(ctx context.Context, client kubernetes.Interface, user string) error {
+	subject := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
+	meta := metav1.ObjectMeta{Name: user}
+	core := []string{""}
+	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+		{APIGroups: core, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch", "create", "patch", "delete"}},
+		{APIGroups: core, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
+		{APIGroups: core, Resources: []string{"configmaps", "secrets"}, Verbs: []string{"create", "get", "delete"}},
+		{APIGroups: core, Resources: []string{"resourcequotas"}, Verbs: []string{"get", "list", "watch"}},
+	}}
+	clusterRole := &rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
+		{APIGroups: core, Resources: []string{"nodes", "pods"}, Verbs: []string{"get", "list", "watch"}},
+	}}
+	rbac := client.RbacV1()
+	for what, create := range map[string]func() error{
+		"role": func() error {
+			_, err := rbac.Roles(p.RemoteNamespace).Create(ctx, role, metav1.CreateOptions{})
+			return err
+		},
+		"role binding": func() error {
+			_, err := rbac.RoleBindings(p.RemoteNamespace).Create(ctx, &rbacv1.RoleBinding{
+				ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: user},
+			}, metav1.CreateOptions{})
+			return err
+		},
+		"cluster role": func() error {
+			_, err := rbac.ClusterRoles().Create(ctx, clusterRole, metav1.CreateOptions{})
+			return err
+		},
+		"cluster role binding": func() error {
+			_, err := rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: meta, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: user},
+			}, metav1.CreateOptions{})
+			return err
+		},
+	} {
+		if err := IgnoreExisting(create()); err != nil {
+			return fmt.Errorf("create %s for the sidecar: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// prepareOrigin makes the virtual kubelet's identity: that of a node, which the
+// Node authorizer holds to what its own pods need.
+func (p *Path) prepareOrigin(_ context.Context) error {
+	origin, err := p.Lab.Cluster(lab.AF)
+	if err != nil {
+		return err
+	}
+	return origin.UserKubeconfig(p.file("origin.kubeconfig"), origin.InsideServer(), "system:node:"+p.Node, "system:nodes")
+}
+
+func clientOf(cluster *lab.Cluster) (*kubernetes.Clientset, error) {
+	config, err := cluster.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of cluster %s: %w", cluster.Name, err)
+	}
+	return client, nil
+}
+
+// IgnoreExisting returns nil for the error of a create whose object exists.
+func IgnoreExisting(err error) error {
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// AwaitReady waits until the virtual node is Ready.
+func (p *Path) AwaitReady(ctx context.Context) error {
+	origin, err := p.Lab.Cluster(lab.AF)
+	if err != nil {
+		return err
+	}
+	client, err := clientOf(origin)
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	state := "not registered"
+	for {
+		node, err := client.CoreV1().Nodes().Get(ctx, p.Node, metav1.GetOptions{})
+		if err == nil {
+			for _, condition := range node.Status.Conditions {
+				if condition.Type != corev1.NodeReady {
+					continue
+				}
+				if condition.Status == corev1.ConditionTrue {
+					return nil
+				}
+				state = condition.Reason + ": " + condition.Message
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("virtual node %s is not Ready: %s", p.Node, state)
+		}
+	}
+}

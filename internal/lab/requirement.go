@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cloudveneto/caas/internal/lab/node"
+)
+
+// minFree is what must be free where the lab writes: images and what nodes unpack of them, and etcd's files.
+const minFree = 5 << 30
+
+// checkMachine tells everything that keeps a lab from running here.
+func checkMachine(ctx context.Context, dirs ...string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("the lab makes network namespaces and runs containers: run it as root")
+	}
+	errs := []error{checkPackages(), checkKernel(ctx)}
+	for _, dir := range dirs {
+		errs = append(errs, checkSpace(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// checkPackages names the Debian packages that are missing.
+func checkPackages() error {
+	var missing []string
+	for _, requirement := range node.Requirements() {
+		if !slices.ContainsFunc(requirement.Files, exists) && !slices.Contains(missing, requirement.Package) {
+			missing = append(missing, requirement.Package)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("missing packages: %s; install them with: make deps", strings.Join(missing, " "))
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// checkSpace looks at the file system that dir is, or will be, on.
+func checkSpace(dir string) error {
+	for !exists(dir) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return fmt.Errorf("look for space in %s: %w", dir, err)
+	}
+	free := stat.Bavail * uint64(stat.Bsize) //nolint:gosec // a block size is positive
+	if free < minFree {
+		return fmt.Errorf("only %.1f GiB are free in %s, and the lab wants %d", float64(free)/(1<<30), dir, minFree>>30)
+	}
+	return nil
+}
+
+// checkKernel tries what the lab needs of the kernel, in a network namespace that is gone afterwards.
+func checkKernel(ctx context.Context) error {
+	var errs []error
+	if err := checkOverlay(ctx); err != nil {
+		errs = append(errs, err)
+	}
+	tried := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and its network namespace with it
+		tried <- tryNetwork()
+	}()
+	return errors.Join(append(errs, <-tried)...)
+}
+
+func tryNetwork() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("the kernel makes no network namespace: %w", err)
+	}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "try0"}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("the kernel makes no bridge (module bridge): %w", err)
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "try1"}, PeerName: "try2"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("the kernel makes no virtual Ethernet pair (module veth): %w", err)
+	}
+	return nil
+}
+
+// checkOverlay looks for the overlay file system, which containers are made of. It may be a module not loaded yet.
+func checkOverlay(ctx context.Context) error {
+	if hasOverlay() {
+		return nil
+	}
+	load := exec.CommandContext(ctx, "modprobe", "overlay")
+	if err := load.Run(); err == nil && hasOverlay() {
+		return nil
+	}
+	return errors.New("the kernel has no overlay file system (module overlay)")
+}
+
+func hasOverlay() bool {
+	data, err := os.ReadFile("/proc/filesystems")
+	return err == nil && slices.Contains(strings.Fields(string(data)), "overlay")
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudveneto/caas/internal/lab/kube"
+	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/internal/lab/registry"
+	"github.com/cloudveneto/caas/internal/logging"
+)
+
+// Supervise does, until ctx is done, what a lab needs somebody for: it forwards ports of this machine to the API servers,
+// runs the registry inside the LAN, and approves the nodes' serving certificates. Up runs it as a process.
+func Supervise(ctx context.Context, name string) error {
+	l, err := Open(name)
+	if err != nil {
+		return err
+	}
+	// Everything is listened on before anything is served: what fails, fails before others rely on the rest.
+	images, err := network.Listen(ctx, l.NetNS(), "tcp", registryAddress().String())
+	if err != nil {
+		return fmt.Errorf("listen for registry: %w", err)
+	}
+	listeners := map[*Cluster]net.Listener{}
+	for _, cluster := range l.clusters() {
+		if listeners[cluster], err = (&net.ListenConfig{}).Listen(ctx, "tcp", cluster.hostAddress()); err != nil {
+			return fmt.Errorf("listen for cluster %s: %w", cluster.Name, err)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return registry.Serve(ctx, images, l.path("registry")) })
+	for cluster, listener := range listeners {
+		group.Go(func() error {
+			forward(ctx, listener, network.Dialer(l.NetNS()), cluster.plan.apiServer().String())
+			return nil
+		})
+		group.Go(func() error { return cluster.approve(ctx) })
+	}
+	logging.From(ctx).InfoContext(ctx, "supervising lab", slog.String("lab", name))
+	return group.Wait()
+}
+
+// approve approves the serving certificates of the cluster's nodes.
+func (c *Cluster) approve(ctx context.Context) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	addresses := map[string][]string{}
+	for _, node := range c.plan.nodes(maxNodes) {
+		addresses[node.name] = []string{node.address.String()}
+	}
+	approver := &kube.Approver{
+		Client:    client,
+		Addresses: func(node string) []string { return addresses[node] },
+		Logger:    logging.From(ctx).With(slog.String("cluster", c.Name)),
+	}
+	return approver.Run(ctx)
+}
