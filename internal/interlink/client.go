@@ -51,7 +51,7 @@ type Client struct {
 
 // NewClient returns a client for the API server at cfg.BaseURL.
 func NewClient(cfg ClientConfig) (*Client, error) {
-	base, err := requestBase(cfg.BaseURL)
+	base, err := RequestBase(cfg.BaseURL)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return &Client{base: base, http: cfg.HTTP, token: cfg.Token, timeout: cfg.Timeout}, nil
 }
 
-// requestBase is the prefix of request URLs; a unix socket's host is "unix".
-func requestBase(baseURL string) (string, error) {
+// RequestBase is what the URLs of requests to the far end at baseURL start with;
+// a unix socket's host is "unix".
+func RequestBase(baseURL string) (string, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
 		return "", fmt.Errorf("far end address: %w", err)
@@ -77,6 +78,9 @@ func requestBase(baseURL string) (string, error) {
 	case "unix":
 		return "http://unix", nil
 	case "http", "https":
+		if u.Host == "" {
+			return "", fmt.Errorf("far end address %q: no host given", baseURL)
+		}
 		return strings.TrimSuffix(u.String(), "/"), nil
 	default:
 		return "", fmt.Errorf("far end address %q: scheme must be http, https or unix", baseURL)

@@ -107,3 +107,27 @@ type ReferencedObjects struct {
 	// ProjectedVolumes are those of volumes that no container mounts.
 	ProjectedVolumes []corev1.ConfigMap `json:"projectedVolumes,omitempty"`
 }
+
+// Reasons that a plugin of this project gives for every container of a pod that
+// it does not hold, because a pod that is left out of an answer counts as
+// unchanged for upstream's virtual kubelet.
+const (
+	// ReasonPodLost: the far end accepted the pod once and holds it no more.
+	ReasonPodLost = "RemotePodLost"
+	// ReasonPodNotCreated: the far end never held the pod.
+	ReasonPodNotCreated = "PodNotCreated"
+)
+
+// Absent reports whether the answer only says that the far end does not hold the pod.
+func (s *PodStatus) Absent() bool {
+	return s.Missing || len(s.Containers) > 0 && !slices.ContainsFunc(s.Containers, func(status corev1.ContainerStatus) bool {
+		switch state := status.State; {
+		case state.Terminated != nil:
+			return state.Terminated.Reason != ReasonPodLost
+		case state.Waiting != nil:
+			return state.Waiting.Reason != ReasonPodNotCreated
+		default:
+			return true
+		}
+	})
+}

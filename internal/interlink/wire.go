@@ -125,6 +125,8 @@ type PodStatus struct {
 	// InitContainers has one entry per offloaded init container, in spec order.
 	InitContainers []corev1.ContainerStatus `json:"initContainers"`
 
+	// Missing is an extension: the far end does not hold the pod; see Absent.
+	Missing bool `json:"missing,omitempty"`
 	// Detail is an extension, present in status streams only.
 	Detail *PodDetail `json:"detail,omitempty"`
 }

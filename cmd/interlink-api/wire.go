@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
+	"github.com/cloudveneto/caas/sidecar/api"
+)
+
+// serve runs the API server and its operations port until ctx is done.
+func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) error {
+	flush, err := telemetry.Setup(ctx, "interlink-api")
+	if err != nil {
+		return err
+	}
+	defer telemetry.Flush(ctx, flush)
+
+	registry := prometheus.NewRegistry()
+	for _, collector := range []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(collector); err != nil {
+			return err
+		}
+	}
+	gatewayConfig, err := settings.Config()
+	if err != nil {
+		return err
+	}
+	gatewayConfig.WrapTransport, gatewayConfig.Registry = telemetry.Transport, registry
+	gateway, err := api.New(gatewayConfig)
+	if err != nil {
+		return err
+	}
+	defer gateway.Close()
+	metrics, err := httpserver.NewMetrics(registry, "api")
+	if err != nil {
+		return err
+	}
+	if gatewayConfig.Authenticate == nil {
+		logging.From(ctx).WarnContext(ctx, "callers are not authenticated", "insecureNoAuth", insecureNoAuth)
+	}
+	serverConfig, err := settings.Server()
+	if err != nil {
+		return err
+	}
+	serverConfig.Handler = telemetry.Handler(gateway.Handler(metrics.Mux), "interlink-api")
+	servers, err := listen(settings, serverConfig, httpserver.OpsConfig{Ready: gateway.Ready, Registry: registry})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, server := range servers {
+		group.Go(func() error { return server.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// listen opens all ports, or none.
+func listen(settings *api.Settings, main httpserver.Config, ops httpserver.OpsConfig) (servers []*httpserver.Server, err error) {
+	defer func() {
+		if err != nil {
+			for _, server := range servers {
+				_ = server.Close()
+			}
+		}
+	}()
+	server, err := httpserver.New(main)
+	if err != nil {
+		return servers, err
+	}
+	servers = append(servers, server)
+	if settings.OpsAddress != "none" {
+		ops.Address = settings.OpsAddress
+		if server, err = httpserver.NewOps(ops); err != nil {
+			return servers, err
+		}
+		servers = append(servers, server)
+	}
+	if settings.Pprof.Enabled {
+		address := net.JoinHostPort(settings.Pprof.Address, settings.Pprof.Port)
+		if server, err = httpserver.NewOps(httpserver.OpsConfig{Address: address, Pprof: true}); err != nil {
+			return servers, err
+		}
+		servers = append(servers, server)
+	}
+	return servers, nil
+}

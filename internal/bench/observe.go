@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+)
+
+// observer notes when each pod of one label was first seen in a state, by the
+// clock of this process, so that both clusters are timed by the same clock.
+type observer struct {
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu      sync.Mutex
+	changed chan struct{}
+	running map[string]time.Time
+	gone    map[string]time.Time
+	marks   map[string]time.Time
+	err     error
+}
+
+// markCondition is the pod condition that the status benchmark toggles.
+const markCondition = corev1.PodConditionType("bench.offload.infn.it/mark")
+
+// observe watches the pods of namespace that carry label until stop is called.
+func observe(ctx context.Context, client kubernetes.Interface, namespace, selector string) (*observer, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	o := &observer{
+		stop: cancel, done: make(chan struct{}), changed: make(chan struct{}),
+		running: map[string]time.Time{}, gone: map[string]time.Time{}, marks: map[string]time.Time{},
+	}
+	stream, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("watch pods %s in %s: %w", selector, namespace, err)
+	}
+	go func() {
+		defer close(o.done)
+		defer stream.Stop()
+		for event := range stream.ResultChan() {
+			o.note(event, time.Now())
+		}
+		o.fail(fmt.Errorf("watch of pods %s in %s ended", selector, namespace))
+	}()
+	return o, nil
+}
+
+func (o *observer) close() {
+	o.stop()
+	<-o.done
+}
+
+func (o *observer) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+	o.wake()
+}
+
+// wake tells waiters that something changed; the caller holds mu.
+func (o *observer) wake() {
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+func (o *observer) note(event watch.Event, now time.Time) {
+	pod, ok := event.Object.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if event.Type == watch.Deleted {
+		o.gone[pod.Name] = now
+	} else if _, seen := o.running[pod.Name]; !seen && pod.Status.Phase == corev1.PodRunning {
+		o.running[pod.Name] = now
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == markCondition {
+			key := pod.Name + " " + condition.Message
+			if _, seen := o.marks[key]; !seen {
+				o.marks[key] = now
+			}
+		}
+	}
+	o.wake()
+}
+
+// await waits until done, called under the observer's lock, says true.
+func (o *observer) await(ctx context.Context, what string, done func() bool) error {
+	for {
+		o.mu.Lock()
+		finished, changed, err := done(), o.changed, o.err
+		o.mu.Unlock()
+		if finished {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// awaitRunning waits until n pods have been seen Running and returns when the
+// last one was.
+func (o *observer) awaitRunning(ctx context.Context, n int) (time.Time, error) {
+	err := o.await(ctx, fmt.Sprintf("%d running pods", n), func() bool { return len(o.running) >= n })
+	return o.latest(o.running), err
+}
+
+// awaitGone waits until n pods have been seen deleted.
+func (o *observer) awaitGone(ctx context.Context, n int) (time.Time, error) {
+	err := o.await(ctx, fmt.Sprintf("%d deleted pods", n), func() bool { return len(o.gone) >= n })
+	return o.latest(o.gone), err
+}
+
+// awaitMark waits until pod shows mark and returns when it first did.
+func (o *observer) awaitMark(ctx context.Context, pod, mark string) (time.Time, error) {
+	key := pod + " " + mark
+	err := o.await(ctx, "status of pod "+pod, func() bool { return !o.marks[key].IsZero() })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.marks[key], err
+}
+
+func (o *observer) latest(times map[string]time.Time) time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var last time.Time
+	for _, at := range times {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// labelRun marks the pods of one measurement.
+const labelRun = "bench.offload.infn.it/run"
+
+// creators is how many pods are created or deleted at once; enough to keep an
+// API server on two cores busy.
+const creators = 16
+
+// Side is one way to run pods: at the origin on the virtual node, or directly on
+// the CaaS cluster.
+type Side struct {
+	Name      string
+	Client    kubernetes.Interface
+	Namespace string
+	// Place sends a pod of this side to the nodes that the measurement is about.
+	Place func(*corev1.PodSpec)
+}
+
+// pod returns a pod that sleeps until it is killed and asks for next to nothing.
+func (s Side) pod(run, name, image string) *corev1.Pod {
+	grace := int64(1)
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{labelRun: run}},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: &grace,
+			AutomountServiceAccountToken:  new(bool),
+			Containers: []corev1.Container{{
+				Name: "main", Image: image,
+				Command: []string{"sh", "-c", "trap exit TERM; sleep 36000 & wait"},
+			}},
+		},
+	}
+	s.Place(&pod.Spec)
+	return pod
+}
+
+// create creates pods named run-0 … run-(n-1) and returns when the first request was sent.
+func (s Side) create(ctx context.Context, run, image string, n int) (time.Time, error) {
+	start := time.Now()
+	err := parallel(ctx, n, func(ctx context.Context, i int) error {
+		_, err := s.Client.CoreV1().Pods(s.Namespace).Create(ctx, s.pod(run, fmt.Sprintf("%s-%d", run, i), image), metav1.CreateOptions{})
+		return err
+	})
+	if err != nil {
+		return start, fmt.Errorf("create %d pods (%s): %w", n, s.Name, err)
+	}
+	return start, nil
+}
+
+// remove deletes the pods that create made and returns when the first request was sent.
+func (s Side) remove(ctx context.Context, run string, n int) (time.Time, error) {
+	start := time.Now()
+	err := parallel(ctx, n, func(ctx context.Context, i int) error {
+		err := s.Client.CoreV1().Pods(s.Namespace).Delete(ctx, fmt.Sprintf("%s-%d", run, i), metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return start, fmt.Errorf("delete %d pods (%s): %w", n, s.Name, err)
+	}
+	return start, nil
+}
+
+func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(creators)
+	for i := range n {
+		group.Go(func() error { return do(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// requests reads how many requests the side's API server has answered so far,
+// long-running watches left out.
+func (s Side) requests(ctx context.Context) (float64, error) {
+	body, err := s.Client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("requests of %s API server: %w", s.Name, err)
+	}
+	var total float64
+	lines := bufio.NewScanner(bytes.NewReader(body))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, "apiserver_request_total{") || strings.Contains(line, `verb="WATCH"`) {
+			continue
+		}
+		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("requests of %s API server: %w", s.Name, err)
+		}
+		total += value
+	}
+	return total, nil
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package httpserver
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/pprof" //nolint:gosec // served only when asked for, never by the default mux
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/cloudveneto/caas/internal/logging"
+)
+
+// OpsConfig describes the operations port. It has no authentication: bind it to
+// loopback or to an address that only the monitoring reaches.
+type OpsConfig struct {
+	Address string
+	// Ready says why the program cannot do its work now; nil means always ready.
+	Ready func(context.Context) error
+	// Registry is what /metrics shows; nil serves none.
+	Registry *prometheus.Registry
+	// Pprof adds /debug/pprof/.
+	Pprof bool
+}
+
+// NewOps returns a server for /healthz, /readyz and /metrics.
+func NewOps(cfg OpsConfig) (*Server, error) {
+	router := mux.NewRouter()
+	router.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	}).Methods(http.MethodGet, http.MethodHead)
+	router.HandleFunc("/readyz", readyz(cfg.Ready)).Methods(http.MethodGet, http.MethodHead)
+	if cfg.Registry != nil {
+		router.Handle("/metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
+	}
+	if cfg.Pprof {
+		router.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		router.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		router.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		router.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		router.PathPrefix("/debug/pprof/").HandlerFunc(pprof.Index)
+	}
+	return New(Config{Name: "ops", Address: cfg.Address, Handler: router, MaxBody: 64 << 10, GracePeriod: 5 * time.Second})
+}
+
+func readyz(ready func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+		defer cancel()
+		if ready != nil {
+			if err := ready(ctx); err != nil {
+				logging.From(ctx).DebugContext(ctx, "not ready", "error", err)
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	}
+}
