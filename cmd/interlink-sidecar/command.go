@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+
+	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/sidecar/plugin"
+)
+
+const usage = `interlink-sidecar runs pods of other Kubernetes clusters in this one. It is an
+interLink plugin: an interLink API server hands it pods, and it creates, follows
+and deletes them here, as an ordinary tenant with the rights of its kubeconfig.
+
+It keeps nothing on disk. Labels on the created pods say where they come from, so
+it may be restarted, or run twice, at any time.
+
+A file for a start, /etc/interlink/sidecar.yaml:
+
+  listen: unix:///run/interlink/plugin.sock
+  opsListen: 127.0.0.1:9091              # /healthz, /readyz, /metrics; empty for none
+  kubeconfig: /etc/interlink/kubeconfig  # leave out inside the cluster
+  namespace: {mode: fixed, fixed: cms}   # or: {mode: map, map: {theirs: ours}}, {mode: same}
+  policy:
+    volumes:                             # what volumes of the origin become here
+    - match: {kind: persistentVolumeClaim, name: "cvmfs*"}
+      target: {persistentVolumeClaim: {claimName: cvmfs, readOnly: true}}
+    dns:                                 # the origin's DNS, as reachable from here
+      "*": {nameservers: [10.96.0.10], domain: cluster.local}
+
+A pod that cannot run here is refused with a sentence that names the field and
+the rule. What is changed or left out is listed in the created pod's annotation
+offload.infn.it/report.
+
+The plugin does not authenticate its callers: the interLink API does. It therefore
+listens on a unix socket, on a loopback address, or with tls.clientCAFile.
+
+Every flag can be set by the environment: SIDECAR_KUBECONFIG for --kubeconfig. A flag
+beats the environment, the environment beats the file. Traces are exported when
+OTEL_EXPORTER_OTLP_ENDPOINT is set.`
+
+const envPrefix = "SIDECAR_"
+
+// file is the configuration file: the plugin's settings and where it runs.
+type file struct {
+	plugin.Settings
+
+	// Listen is unix:///path or host:port.
+	Listen string `json:"listen,omitempty"`
+	// OpsListen serves health and metrics; empty for none.
+	OpsListen string   `json:"opsListen,omitempty"`
+	TLS       *tlsFile `json:"tls,omitempty"`
+	// Kubeconfig is a file; empty for the credentials of the pod it runs in.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// Context is a context of the kubeconfig; empty for its current one.
+	Context string `json:"context,omitempty"`
+	// QPS and Burst limit requests to the target cluster; -1, the default, is no
+	// limit of the sidecar's own.
+	QPS   float32 `json:"qps,omitempty"`
+	Burst int     `json:"burst,omitempty"`
+}
+
+type tlsFile struct {
+	CertFile     string `json:"certFile"`
+	KeyFile      string `json:"keyFile"`
+	ClientCAFile string `json:"clientCAFile,omitempty"`
+}
+
+type options struct {
+	config         string
+	check          bool
+	insecureNoAuth bool
+	// flags overwrite the file where they are set.
+	listen, opsListen, kubeconfig, context, namespace string
+}
+
+func newCommand() *cobra.Command {
+	o := &options{}
+	command := &cobra.Command{
+		Use:   "interlink-sidecar",
+		Short: "Run pods of other clusters in this one, as an interLink plugin",
+		Long:  usage,
+		Example: `  interlink-sidecar --config sidecar.yaml
+  interlink-sidecar --config sidecar.yaml --check    # say what is wrong with it, and end
+  interlink-sidecar --kubeconfig ~/.kube/config --namespace cms --listen 127.0.0.1:4000`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	flags := command.Flags()
+	flags.StringVar(&o.config, "config", "", "configuration file")
+	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
+	flags.BoolVar(&o.insecureNoAuth, "insecure-no-auth", false, "let everybody who can connect run pods, on any address")
+	flags.StringVar(&o.listen, "listen", "", "where to serve the API: unix:///path or host:port (default 127.0.0.1:4000)")
+	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics: host:port")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the target cluster; none inside the cluster")
+	flags.StringVar(&o.context, "context", "", "context of the kubeconfig")
+	flags.StringVar(&o.namespace, "namespace", "", "namespace for all pods; short for namespace: {mode: fixed, fixed: …}")
+	cli.LogFlags(command)
+	return command
+}
+
+func (o *options) run(cmd *cobra.Command) error {
+	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+		return err
+	}
+	settings, err := o.complete()
+	if err != nil {
+		return err
+	}
+	if err := settings.validate(o.insecureNoAuth); err != nil {
+		return fmt.Errorf("configuration:\n%w", err)
+	}
+	if o.check {
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
+		return err
+	}
+	return serve(cmd.Context(), settings)
+}
+
+// fromEnvironment sets flags that the command line does not set.
+func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var problems []error
+	flags.VisitAll(func(flag *pflag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		if value, set := lookup(name); set && !flag.Changed {
+			if err := flags.Set(flag.Name, value); err != nil {
+				problems = append(problems, fmt.Errorf("environment %s: %w", name, err))
+			}
+		}
+	})
+	return errors.Join(problems...)
+}
+
+// complete reads the file and lays the flags over it.
+func (o *options) complete() (*file, error) {
+	settings := &file{}
+	if o.config != "" {
+		content, err := os.ReadFile(o.config)
+		if err != nil {
+			return nil, fmt.Errorf("read configuration: %w", err)
+		}
+		if err := yaml.UnmarshalStrict(content, settings); err != nil {
+			return nil, fmt.Errorf("configuration %s: %w", o.config, err)
+		}
+	}
+	for target, value := range map[*string]string{
+		&settings.Listen: o.listen, &settings.OpsListen: o.opsListen,
+		&settings.Kubeconfig: o.kubeconfig, &settings.Context: o.context,
+	} {
+		if value != "" {
+			*target = value
+		}
+	}
+	if o.namespace != "" {
+		settings.Namespace = plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: o.namespace}
+	}
+	if settings.Listen == "" {
+		settings.Listen = "127.0.0.1:4000"
+	}
+	if settings.QPS == 0 {
+		settings.QPS = -1
+	}
+	return settings, nil
+}
+
+// validate reports all problems at once.
+func (f *file) validate(insecureNoAuth bool) error {
+	problems := []error{f.Settings.Complete()}
+	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
+		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
+	}
+	if f.QPS > 0 && f.Burst < 1 {
+		problems = append(problems, fmt.Errorf("burst: %d: must be positive when qps is", f.Burst))
+	}
+	protected := private(f.Listen) || (f.TLS != nil && f.TLS.ClientCAFile != "")
+	if !protected && !insecureNoAuth {
+		problems = append(problems, fmt.Errorf("listen: %q can be reached by others, who could run pods: use a unix socket, a loopback address or tls.clientCAFile, or give --insecure-no-auth", f.Listen))
+	}
+	return errors.Join(problems...)
+}
+
+// private reports whether only this machine reaches an address.
+func private(address string) bool {
+	if strings.HasPrefix(address, "unix://") {
+		return true
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// serverTLS is the server's form of the file's.
+func (f *file) serverTLS() *httpserver.TLS {
+	if f.TLS == nil {
+		return nil
+	}
+	return &httpserver.TLS{
+		CertFile: f.TLS.CertFile, KeyFile: f.TLS.KeyFile, ClientCAFile: f.TLS.ClientCAFile,
+		RequireClientCert: f.TLS.ClientCAFile != "",
+	}
+}

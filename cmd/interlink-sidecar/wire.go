@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
+	"github.com/cloudveneto/caas/sidecar/plugin"
+)
+
+// serve wires the sidecar: interLink API → server → plugin → target cluster.
+func serve(ctx context.Context, settings *file) error {
+	logging.CaptureKlog(logging.From(ctx))
+	shutdown, err := telemetry.Setup(ctx, "interlink-sidecar")
+	if err != nil {
+		return err
+	}
+	defer telemetry.Flush(ctx, shutdown)
+
+	client, logClient, err := clients(settings)
+	if err != nil {
+		return err
+	}
+	registry, err := processMetrics()
+	if err != nil {
+		return err
+	}
+	p, err := plugin.New(plugin.Config{Client: client, LogClient: logClient, Settings: settings.Settings, Registry: registry})
+	if err != nil {
+		return err
+	}
+	server, err := httpserver.New(httpserver.Config{
+		Name: "plugin", Address: settings.Listen, TLS: settings.serverTLS(),
+		MaxBody: max(settings.MaxCreateBytes, settings.MaxStatusBytes),
+		Handler: telemetry.Handler(p.Handler(), "plugin"),
+	})
+	if err != nil {
+		return err
+	}
+	servers := []*httpserver.Server{server}
+	if settings.OpsListen != "" {
+		ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: settings.OpsListen, Ready: p.Ready, Registry: registry})
+		if err != nil {
+			return errors.Join(err, server.Close())
+		}
+		servers = append(servers, ops)
+	}
+	logging.From(ctx).InfoContext(ctx, "interlink sidecar serves", "address", settings.Listen, "version", cli.Version())
+	return run(ctx, p, servers)
+}
+
+// run ends the plugin after the servers: requests in flight still need it.
+func run(ctx context.Context, p *plugin.Plugin, servers []*httpserver.Server) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var following errgroup.Group
+	following.Go(func() error {
+		defer cancel()
+		return p.Run(working)
+	})
+	serving, ctx := errgroup.WithContext(ctx)
+	for _, server := range servers {
+		serving.Go(func() error { return server.Run(ctx) })
+	}
+	err := serving.Wait()
+	stop()
+	return errors.Join(err, following.Wait())
+}
+
+func processMetrics() (*prometheus.Registry, error) {
+	registry := prometheus.NewRegistry()
+	err := errors.Join(
+		registry.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	)
+	return registry, err
+}
+
+// clients returns one client for everything and one for logs. Logs use a connection
+// each: in a shared one, a fast log would hold up creates and watches.
+func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
+	config, err := targetCluster(settings)
+	if err != nil {
+		return nil, nil, fmt.Errorf("target cluster: %w", err)
+	}
+	config.QPS, config.Burst = settings.QPS, settings.Burst
+	config.UserAgent = "interlink-sidecar"
+	config.Wrap(telemetry.Transport)
+	own := rest.CopyConfig(config)
+	own.NextProtos = []string{"http/1.1"}
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	if client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, nil, fmt.Errorf("target cluster: %w", err)
+	}
+	if logs, err = kubernetes.NewForConfig(own); err != nil {
+		return nil, nil, fmt.Errorf("target cluster: %w", err)
+	}
+	return client, logs, nil
+}
+
+func targetCluster(settings *file) (*rest.Config, error) {
+	if settings.Kubeconfig == "" && settings.Context == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: settings.Kubeconfig},
+		&clientcmd.ConfigOverrides{CurrentContext: settings.Context},
+	).ClientConfig()
+}

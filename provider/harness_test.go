@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/provider"
+	"github.com/cloudveneto/caas/provider/bundle"
+	"github.com/cloudveneto/caas/provider/providertest"
+)
+
+const (
+	nodeName  = "far-away"
+	clusterID = "origin-1"
+	patience  = 10 * time.Second
+	glance    = 5 * time.Millisecond
+)
+
+// harness is an origin with one provider in front of a far end.
+type harness struct {
+	t      *testing.T
+	far    *providertest.Far
+	client *fake.Clientset
+	events *record.FakeRecorder
+	node   *provider.Provider
+	stop   func()
+	// silent keeps the far end's first answer back.
+	silent bool
+}
+
+func start(t *testing.T, options providertest.Options, objects ...*corev1.Pod) *harness {
+	t.Helper()
+	h := &harness{t: t, far: providertest.Start(t, options), client: fake.NewClientset(), events: record.NewFakeRecorder(1000)}
+	for _, pod := range objects {
+		require.NoError(t, h.client.Tracker().Add(pod))
+	}
+	return h
+}
+
+// up starts a provider, as a process would; h.stop ends it.
+func (h *harness) up() {
+	h.t.Helper()
+	collector, err := bundle.New(bundle.Config{Client: h.client, Recorder: h.events})
+	require.NoError(h.t, err)
+	h.node, err = provider.New(provider.Config{
+		NodeName: nodeName, ClusterID: clusterID, Client: h.client, FarEnd: h.far.Client(h.t), Bundler: collector,
+		Recorder: h.events, Metrics: prometheus.NewRegistry(), StatusInterval: 20 * time.Millisecond,
+	})
+	require.NoError(h.t, err)
+	level := slog.LevelError
+	if os.Getenv("TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(h.t.Output(), &slog.HandlerOptions{Level: level}))
+	ctx, cancel := context.WithCancel(logging.Into(h.t.Context(), logger))
+	done := make(chan error, 1)
+	node := h.node
+	go func() { done <- node.Run(ctx) }()
+	if !h.silent {
+		node.Offer(h.far.Ping())
+	}
+	stopped := false
+	h.stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			require.NoError(h.t, <-done)
+		}
+	}
+	h.t.Cleanup(h.stop)
+	require.Eventually(h.t, node.Ready, patience, glance)
+}
+
+func newPod(name string, edits ...func(*corev1.Pod)) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "user", Name: name, UID: types.UID("uid-" + name)},
+		Spec: corev1.PodSpec{
+			NodeName: nodeName, RestartPolicy: corev1.RestartPolicyNever,
+			Containers: []corev1.Container{{Name: "main", Image: "busybox"}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending, QOSClass: corev1.PodQOSBestEffort},
+	}
+	for _, edit := range edits {
+		edit(pod)
+	}
+	return pod
+}
+
+func (h *harness) add(pod *corev1.Pod) {
+	h.t.Helper()
+	_, err := h.client.CoreV1().Pods(pod.Namespace).Create(h.t.Context(), pod, metav1.CreateOptions{})
+	require.NoError(h.t, err)
+}
+
+func (h *harness) pod(name string) *corev1.Pod {
+	h.t.Helper()
+	pod, err := h.client.CoreV1().Pods("user").Get(h.t.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	require.NoError(h.t, err)
+	return pod
+}
+
+// delete marks a pod as the API server does for a graceful deletion.
+func (h *harness) delete(name string) {
+	h.t.Helper()
+	pod := h.pod(name)
+	if pod == nil {
+		return
+	}
+	pod.DeletionTimestamp = new(metav1.NewTime(time.Now().Add(30 * time.Second)))
+	pod.DeletionGracePeriodSeconds = new(int64(30))
+	err := h.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), pod, pod.Namespace)
+	if !apierrors.IsNotFound(err) {
+		require.NoError(h.t, err)
+	}
+}
+
+// vanish removes a pod's object at once, as a forced deletion does.
+func (h *harness) vanish(name string) {
+	h.t.Helper()
+	require.NoError(h.t, h.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), "user", name))
+}
+
+func (h *harness) until(what string, check func() bool) {
+	h.t.Helper()
+	require.Eventually(h.t, check, patience, glance, what)
+}
+
+func (h *harness) untilPhase(name string, phase corev1.PodPhase) *corev1.Pod {
+	h.t.Helper()
+	h.until(fmt.Sprintf("%s is %s", name, phase), func() bool {
+		pod := h.pod(name)
+		return pod != nil && pod.Status.Phase == phase
+	})
+	return h.pod(name)
+}
+
+func (h *harness) untilGone(name string) {
+	h.t.Helper()
+	h.until(name+" is gone", func() bool { return h.pod(name) == nil })
+}
+
+func (h *harness) untilHeld(count int) {
+	h.t.Helper()
+	h.until(fmt.Sprintf("far end holds %d pods", count), func() bool { return len(h.far.Held()) == count })
+}
+
+// lastPatch is the last patch of a pod's status.
+func (h *harness) lastPatch(name string) string {
+	text := ""
+	for _, action := range h.client.Actions() {
+		if patch, ok := action.(clienttesting.PatchAction); ok && patch.GetName() == name && patch.GetSubresource() == "status" {
+			text = string(patch.GetPatch())
+		}
+	}
+	return text
+}
+
+func (h *harness) untilEvent(reason string) string {
+	h.t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		select {
+		case event := <-h.events.Events:
+			if strings.Contains(event, " "+reason+" ") {
+				return event
+			}
+		case <-deadline.C:
+			require.FailNow(h.t, "no event "+reason)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the provider's figures, all named virtual_kubelet_….
+type metrics struct {
+	creates    prometheus.Histogram
+	deletes    prometheus.Histogram
+	retries    prometheus.Counter
+	reconnects prometheus.Counter
+	orphans    prometheus.Counter
+	inFlight   *prometheus.GaugeVec
+}
+
+func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
+	const namespace = "virtual_kubelet"
+	histogram := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
+		})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	}
+	m := &metrics{
+		creates:    histogram("create_seconds", "Time until the far end accepted a pod."),
+		deletes:    histogram("delete_seconds", "Time until the far end accepted the deletion of a pod."),
+		retries:    counter("retries_total", "Steps of pods that failed and were put back."),
+		reconnects: counter("stream_ends_total", "Status streams that ended and were opened again."),
+		orphans:    counter("orphans_total", "Pods deleted at the far end because the origin does not have them."),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "requests_in_flight", Help: "Requests to the far end under way.",
+		}, []string{"operation"}),
+	}
+	if registry == nil {
+		return m, nil
+	}
+	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "pods", Help: "Pods in the table, those being removed included.",
+	}, func() float64 { return float64(pods.size()) })
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.retries, m.reconnects, m.orphans, m.inFlight, size} {
+		if err := registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// track counts a request as under way until the returned function is called.
+func (m *metrics) track(operation string) func() {
+	gauge := m.inFlight.WithLabelValues(operation)
+	gauge.Inc()
+	return gauge.Dec
+}

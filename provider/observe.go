@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/cloudveneto/caas/provider/podstatus"
+)
+
+// The informer's handlers keep the table in step with the origin by UID. Nothing
+// depends on the library's own calls: it works by name, and calls neither
+// CreatePod nor DeletePod when a pod is replaced by one of the same name.
+
+func (p *Provider) onAdd(object any, initial bool) {
+	if pod, ok := object.(*corev1.Pod); ok {
+		p.observe(pod, initial)
+	}
+}
+
+func (p *Provider) onUpdate(before, after any) {
+	old, okOld := before.(*corev1.Pod)
+	pod, ok := after.(*corev1.Pod)
+	if !ok || !okOld {
+		return
+	}
+	if old.UID != pod.UID {
+		p.observeGone(old)
+	}
+	p.observe(pod, false)
+}
+
+func (p *Provider) onDelete(object any) {
+	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	if pod, ok := object.(*corev1.Pod); ok {
+		p.observeGone(pod)
+	}
+}
+
+// observe takes in the origin's object. A pod that was there when this process
+// started may be held by the far end already.
+func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
+	wake := false
+	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
+		wake = fresh || !e.present ||
+			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
+			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status))
+		if fresh && inherited {
+			e.held = holdsMaybe
+		}
+		e.pod, e.present, e.orphan = pod, true, false
+		if e.written != nil && reached(pod.ResourceVersion, e.writtenVersion) {
+			e.written = nil
+		}
+	})
+	if wake {
+		p.work.Add(pod.UID)
+	}
+}
+
+func (p *Provider) observeGone(pod *corev1.Pod) {
+	known := p.table.change(pod.UID, func(e *entry) {
+		e.pod, e.present = pod, false
+	})
+	if known {
+		p.work.Forget(pod.UID)
+		p.work.Add(pod.UID)
+	}
+}
+
+// reached reports whether an object's version is as new as another one of the
+// same object. Kubernetes promises that these are ordered numbers.
+func reached(version, other string) bool {
+	if version == other {
+		return true
+	}
+	have, err := strconv.ParseUint(version, 10, 64)
+	if err != nil {
+		return true
+	}
+	want, err := strconv.ParseUint(other, 10, 64)
+	return err != nil || have >= want
+}

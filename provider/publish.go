@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudveneto/caas/provider/podstatus"
+)
+
+const (
+	checkAfter = 5 * time.Second
+	maxChecks  = 4
+)
+
+func (p *Provider) publishLoop(ctx context.Context) {
+	for {
+		uid, stopped := p.dirty.Get()
+		if stopped {
+			return
+		}
+		if ctx.Err() == nil {
+			p.publish(uid)
+		}
+		p.dirty.Done(uid)
+	}
+}
+
+// publish computes the status of one pod and hands it to the library, which has
+// it written by PodClient. The library waits up to three seconds for pods that it
+// does not know, so only pods that the informer holds are handed over.
+func (p *Provider) publish(uid types.UID) {
+	e, ok := p.table.view(uid)
+	if !ok || e.orphan || !e.present {
+		return
+	}
+	pod, err := p.lister.Pods(e.pod.Namespace).Get(e.pod.Name)
+	if err != nil || pod.UID != uid || podstatus.Terminal(&pod.Status) {
+		return // gone, or final: nothing is left to be said
+	}
+	p.mu.Lock()
+	notify := p.notify
+	p.mu.Unlock()
+	status, ok := p.current(&e)
+	if !ok || notify == nil {
+		return // NotifyPods has everything published again
+	}
+	if equality.Semantic.DeepEqual(*status, *e.base()) {
+		p.table.change(uid, func(e *entry) { e.status, e.checks = status, 0 })
+		return
+	}
+	checks := 0
+	p.table.change(uid, func(e *entry) {
+		e.status = status
+		e.checks++
+		checks = e.checks
+	})
+	told := *pod
+	told.Status = *status
+	notify(&told)
+	// The library drops a status without a word when its own view of the pods is
+	// three seconds late, so whether it arrived is checked a few times.
+	if checks <= maxChecks {
+		p.dirty.AddAfter(uid, time.Duration(checks)*checkAfter)
+	}
+}
+
+// current is the pod's status by everything that is known.
+func (p *Provider) current(e *entry) (*corev1.PodStatus, bool) {
+	now := metav1.Now()
+	previous := *p.previous(e)
+	known := false
+	if e.wire != nil {
+		previous = podstatus.From(podstatus.Input{Pod: e.pod, Previous: previous, Wire: *e.wire, Now: now})
+		known = true
+	}
+	switch {
+	case e.final != nil:
+		return new(podstatus.Failed(e.pod, previous, now, *e.final)), true
+	case known:
+		return &previous, true
+	case e.wait != nil:
+		return new(podstatus.Waiting(e.pod, previous, now, e.wait.reason, e.wait.message)), true
+	}
+	return nil, false
+}
+
+// previous is the status to go on from: what was told last, or the origin's own.
+func (p *Provider) previous(e *entry) *corev1.PodStatus {
+	if e.status != nil {
+		return e.status
+	}
+	return e.base()
+}

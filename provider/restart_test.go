@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/provider/providertest"
+)
+
+func TestRestartAdopts(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]providertest.Options{"ours": ours(), "upstream": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, options)
+			h.up()
+			h.add(newPod("a"))
+			h.add(newPod("b"))
+			h.untilHeld(2)
+			h.far.Run("uid-a")
+			h.untilPhase("a", corev1.PodRunning)
+			if len(options.Extensions) == 0 {
+				h.until("b is annotated", func() bool { return h.pod("b").Annotations[interlink.AnnotationJobID] == "job-uid-b" })
+			}
+			h.stop()
+			h.far.Finish("uid-a", 42)
+			h.far.Run("uid-b")
+			h.add(newPod("c"))
+			h.up()
+			ended := h.untilPhase("a", corev1.PodFailed)
+			assert.Equal(t, int32(42), ended.Status.ContainerStatuses[0].State.Terminated.ExitCode)
+			h.untilPhase("b", corev1.PodRunning)
+			h.untilHeld(3)
+			for _, uid := range []types.UID{"uid-a", "uid-b", "uid-c"} {
+				_, times := h.far.Created(uid)
+				assert.Equal(t, 1, times, uid)
+			}
+		})
+	}
+}
+
+func TestRestartWhileTheFarEndIsDown(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]providertest.Options{"ours": ours(), "upstream": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options.AutoRun = true
+			h := start(t, options)
+			h.up()
+			h.add(newPod("a"))
+			h.untilPhase("a", corev1.PodRunning)
+			h.stop()
+			h.far.SetDown(true)
+			h.up()
+			h.add(newPod("b"))
+			h.until("b is tried", func() bool { return len(h.far.Requests(interlink.PathCreate)) > 1 })
+			assert.Equal(t, corev1.PodRunning, h.pod("a").Status.Phase, "what cannot be asked is not changed")
+			h.far.SetDown(false)
+			h.untilPhase("b", corev1.PodRunning)
+			assert.Equal(t, corev1.PodRunning, h.pod("a").Status.Phase)
+			_, times := h.far.Created("uid-a")
+			assert.Equal(t, 1, times)
+		})
+	}
+}
+
+func TestFarEndThatNeverAnswered(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours(), newPod("ran", func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodRunning
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "main", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	}), newPod("waits"))
+	h.silent = true
+	h.up()
+	h.until("a pod that never ran says what it waits for", func() bool {
+		statuses := h.pod("waits").Status.ContainerStatuses
+		return len(statuses) == 1 && statuses[0].State.Waiting != nil && statuses[0].State.Waiting.Message != ""
+	})
+	assert.Equal(t, corev1.PodRunning, h.pod("ran").Status.Phase)
+	assert.Empty(t, h.far.Requests(interlink.PathCreate))
+	h.node.Offer(h.far.Ping())
+	h.untilHeld(1)
+	lost := h.untilPhase("ran", corev1.PodFailed)
+	assert.Equal(t, "RemotePodLost", lost.Status.Reason)
+}
+
+func TestDeletedWhileDown(t *testing.T) {
+	t.Parallel()
+	h := start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
+	h.up()
+	for _, name := range []string{"a", "b", "stays"} {
+		h.add(newPod(name))
+		h.untilPhase(name, corev1.PodRunning)
+	}
+	h.stop()
+	h.vanish("a")
+	h.delete("b")
+	h.up()
+	h.untilHeld(1)
+	h.untilGone("b")
+	assert.Equal(t, []types.UID{"uid-stays"}, h.far.Held())
+}
+
+// TestNothingIsLostNorDoubled lets pods come and go while requests fail, streams
+// break and the virtual kubelet is restarted. In the end both ends agree.
+func TestNothingIsLostNorDoubled(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]providertest.Options{"ours": ours(), "upstream": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options.AutoRun = true
+			random := rand.New(rand.NewPCG(1, 2))
+			h := start(t, options)
+			h.up()
+			next := 0
+			for range 60 {
+				h.mischief(random, options)
+				switch random.IntN(5) {
+				case 0, 1, 2:
+					h.add(newPod(fmt.Sprintf("p%d", next)))
+					next++
+				case 3:
+					if name := fmt.Sprintf("p%d", random.IntN(next+1)); h.pod(name) != nil {
+						h.delete(name)
+					}
+				case 4:
+					if random.IntN(3) == 0 {
+						h.stop()
+						h.up()
+					}
+				}
+				<-time.NewTimer(time.Duration(random.IntN(15)) * time.Millisecond).C
+			}
+			h.until("both ends agree", func() bool {
+				pods, err := h.client.CoreV1().Pods("user").List(t.Context(), metav1.ListOptions{})
+				require.NoError(t, err)
+				held := h.far.Held()
+				for i := range pods.Items {
+					pod := &pods.Items[i]
+					if pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning || !slices.Contains(held, pod.UID) {
+						return false
+					}
+				}
+				return len(pods.Items) == len(held)
+			})
+			if len(options.Extensions) > 0 {
+				return
+			}
+			for i := range next {
+				_, times := h.far.Created(types.UID(fmt.Sprintf("uid-p%d", i)))
+				assert.LessOrEqual(t, times, 1, "upstream's far ends run a pod that is created twice twice")
+			}
+		})
+	}
+}
+
+// mischief lets some requests fail.
+func (h *harness) mischief(random *rand.Rand, options providertest.Options) {
+	faults := []providertest.Fault{
+		{CutBefore: true}, {CutAfter: true}, {Code: http.StatusInternalServerError, Message: "out of order"},
+	}
+	paths := []string{interlink.PathCreate, interlink.PathDelete, interlink.PathStatus}
+	if random.IntN(2) == 0 {
+		h.far.Fail(paths[random.IntN(len(paths))], faults[random.IntN(len(faults))])
+	}
+	if len(options.Extensions) > 0 && random.IntN(8) == 0 {
+		h.far.Disconnect()
+	}
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/provider/podstatus"
+)
+
+// statusLoop learns how the pods are: from the far end's stream when it has one,
+// by polling otherwise.
+func (p *Provider) statusLoop(ctx context.Context) {
+	select {
+	case <-p.known:
+	case <-ctx.Done():
+		return
+	}
+	pause := firstRetry
+	poll := poller{provider: p}
+	for ctx.Err() == nil {
+		if !p.features.Load().stream {
+			poll.round(ctx)
+			rest(ctx, p.cfg.StatusInterval)
+			continue
+		}
+		synced, err := p.watch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if synced {
+			pause = firstRetry
+		}
+		if !errors.Is(err, io.EOF) {
+			logging.From(ctx).Warn("status stream broken", "error", err, "retryIn", pause)
+		}
+		p.metrics.reconnects.Inc()
+		rest(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter is no secret
+		pause = min(2*pause, lastRetry)
+	}
+}
+
+// rest waits unless ctx ends first.
+func rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// watch reads one status stream to its end. Its handler only changes the table
+// and queues work: one slow pod must not hold up the others.
+func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
+	begun := time.Now()
+	snapshot := map[types.UID]bool{}
+	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName}
+	err = p.cfg.FarEnd.Watch(ctx, request, func(event interlink.StatusEvent) error {
+		if event.Type == interlink.EventSynced {
+			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
+			p.applySnapshot(snapshot, begun)
+			snapshot, synced = nil, true
+			return nil
+		}
+		if snapshot != nil && event.Type == interlink.EventStatus && event.Status != nil {
+			snapshot[types.UID(event.Status.UID)] = true
+		}
+		p.applyEvent(ctx, event)
+		return nil
+	})
+	return synced, err
+}
+
+// applyEvent takes in one event about one pod or the node.
+func (p *Provider) applyEvent(ctx context.Context, event interlink.StatusEvent) {
+	switch {
+	case event.Type == interlink.EventStatus && event.Status != nil:
+		p.apply(event.Status, true)
+	case event.Type == interlink.EventGone && event.Status != nil:
+		p.applyGone(ctx, event.Status)
+	case event.Type == interlink.EventNode && event.Node != nil:
+		p.cfg.OnNode(*event.Node)
+	}
+}
+
+// apply takes in a report of one pod.
+func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
+	uid := types.UID(report.UID)
+	if report.Name == "" || uid == "" {
+		return
+	}
+	report = new(*report)
+	wake := false
+	known := p.table.change(uid, func(e *entry) {
+		wake = e.held == holdsMaybe || (e.lost && e.held != holds)
+		if e.held != holds {
+			e.held, e.acceptedAt = holds, time.Now()
+		}
+		e.suspect, e.absences, e.wire, e.wait = false, 0, report, nil
+		if report.JobID != "" {
+			e.jobID = report.JobID
+		}
+	})
+	switch {
+	case known:
+		p.dirty.Add(uid)
+	case mayBeOrphan && p.ours(report):
+		p.foundOrphan(report)
+		wake = true
+	}
+	if wake {
+		p.work.Add(uid)
+	}
+}
+
+// ours reports whether a report is about a pod of this cluster and node. What
+// does not say so is left alone.
+func (p *Provider) ours(report *interlink.PodStatus) bool {
+	detail := report.Detail
+	return detail != nil && detail.OriginCluster == p.cfg.ClusterID && detail.OriginNode == p.cfg.NodeName
+}
+
+// foundOrphan makes an entry for a pod that the origin seems not to have.
+func (p *Provider) foundOrphan(report *interlink.PodStatus) {
+	uid := types.UID(report.UID)
+	p.table.ensure(uid, func(e *entry, fresh bool) {
+		if !fresh {
+			return
+		}
+		e.pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: report.Namespace, Name: report.Name, UID: uid}}
+		e.held, e.orphan, e.wire, e.jobID = holds, true, report, report.JobID
+	})
+}
+
+// applyGone takes in that the far end holds nothing more of a pod. For a pod
+// that nobody deleted at the origin this is the end, unless it had ended before.
+func (p *Provider) applyGone(ctx context.Context, report *interlink.PodStatus) {
+	uid := types.UID(report.UID)
+	var vanished *corev1.Pod
+	tell := true
+	known := p.table.change(uid, func(e *entry) {
+		e.held, e.suspect = heldOnce, false
+		if report.Name != "" {
+			e.wire = new(*report)
+		}
+		tell = !e.unwanted() // finish writes the status of a deleted pod
+		if !tell || e.final != nil || podstatus.Terminal(&e.pod.Status) {
+			return
+		}
+		if e.wire != nil && ended(e) {
+			return
+		}
+		e.lost = true
+		e.final = &podstatus.Outcome{
+			Reason: EventRemotePodDeleted, Message: "the pod was deleted at the far end", ExitCode: 137,
+		}
+		vanished = e.pod
+	})
+	if vanished != nil {
+		logging.From(ctx).Warn("pod was deleted behind our back", "namespace", vanished.Namespace, "pod", vanished.Name, "podUid", uid)
+	}
+	if known && tell {
+		p.dirty.Add(uid)
+	}
+	if known {
+		p.work.Add(uid)
+	}
+}
+
+// ended reports whether the last report of a pod is a final one by itself.
+func ended(e *entry) bool {
+	status := podstatus.From(podstatus.Input{Pod: e.pod, Previous: *e.base(), Wire: *e.wire, Now: metav1.Now()})
+	return podstatus.Terminal(&status)
+}
+
+// applySnapshot compares the table with everything that the far end holds.
+// Pods that it accepted after the stream had begun may be missing rightly.
+func (p *Provider) applySnapshot(snapshot map[types.UID]bool, begun time.Time) {
+	var wake []types.UID
+	p.table.each(func(e *entry) {
+		if snapshot[e.uid] || (e.held == holds && !e.acceptedAt.Before(begun)) {
+			return
+		}
+		switch {
+		case e.held == holds && e.unwanted() && e.deleteAcked:
+			e.held = heldOnce
+		case e.held == holds:
+			e.suspect = true
+		case e.held == holdsMaybe && !e.sent && e.deleteSent.IsZero() && podstatus.Terminal(&e.pod.Status):
+			e.held = heldOnce
+		case e.held == holdsMaybe && !e.sent && e.deleteSent.IsZero():
+			e.held, e.suspect = holds, true
+		default:
+			return
+		}
+		wake = append(wake, e.uid)
+	})
+	for _, uid := range wake {
+		p.work.Add(uid)
+	}
+}

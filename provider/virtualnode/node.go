@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package virtualnode
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/internal/logging"
+)
+
+// Pinger is the far end's health probe.
+type Pinger interface {
+	// Ping fails unless the far end is usable.
+	Ping(ctx context.Context) (interlink.PingResponse, error)
+}
+
+// Config is what a Node needs.
+type Config struct {
+	Client kubernetes.Interface
+	Far    Pinger
+	Name   string
+	// Address and Port are where the kubelet API is reached; Address may be empty.
+	Address  string
+	Port     int32
+	Labels   map[string]string
+	Taints   []corev1.Taint
+	Capacity corev1.ResourceList
+	PodCIDR  string
+	// Version is shown as the kubelet's.
+	Version string
+	// PingInterval is the time between pings; default 5 s.
+	PingInterval time.Duration
+	// PingFailures is how many pings in a row fail before the node is not ready; default 3.
+	PingFailures int
+	// OnPing is called for every answered ping, before the node becomes ready.
+	OnPing func(interlink.PingResponse)
+}
+
+// Node is one virtual node.
+type Node struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu    sync.Mutex
+	state state
+	// server is the object as the API server last returned it.
+	server *corev1.Node
+	// kept away: what an admission plugin forbade, so that it is tried once only.
+	labelsForbidden bool
+	taintsForbidden bool
+}
+
+// state is what the node should look like beyond its configuration.
+type state struct {
+	ready    bool
+	reason   string
+	message  string
+	failures int
+	pinged   bool
+	capacity corev1.ResourceList
+	// taints are the far end's; nil while it never said anything about taints.
+	taints []corev1.Taint
+}
+
+// New returns a node that does nothing before Run.
+func New(cfg Config) (*Node, error) {
+	if cfg.Client == nil || cfg.Far == nil || cfg.Name == "" {
+		return nil, errors.New("virtual node: Client, Far and Name are required")
+	}
+	if cfg.PingInterval == 0 {
+		cfg.PingInterval = 5 * time.Second
+	}
+	if cfg.PingFailures == 0 {
+		cfg.PingFailures = 3
+	}
+	if cfg.OnPing == nil {
+		cfg.OnPing = func(interlink.PingResponse) {}
+	}
+	return &Node{cfg: cfg, wake: make(chan struct{}, 1), state: state{
+		reason: "FarEndNotReached", message: "the far end has not answered yet", capacity: maps.Clone(cfg.Capacity),
+	}}, nil
+}
+
+// Run registers the node and keeps it until ctx is done. The object stays.
+func (n *Node) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { n.pingLoop(ctx); return nil })
+	group.Go(func() error { n.syncLoop(ctx); return nil })
+	group.Go(func() error { n.leaseLoop(ctx); return nil })
+	return group.Wait()
+}
+
+// Ready reports whether the far end is usable.
+func (n *Node) Ready() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state.ready
+}
+
+// Registered reports whether the Node object exists.
+func (n *Node) Registered() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server != nil
+}
+
+// Allocatable is what the node has to give.
+func (n *Node) Allocatable() corev1.ResourceList {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.state.capacity)
+}
+
+// Offer takes in what the far end says of itself, in a ping or in a stream.
+func (n *Node) Offer(report interlink.PingResponse) {
+	n.mu.Lock()
+	before := n.state
+	if report.Resources != nil {
+		n.state.capacity = merge(n.cfg.Capacity, report.Resources)
+	}
+	if report.Taints != nil {
+		n.state.taints = taintsOf(*report.Taints)
+	}
+	changed := !sameState(before, n.state)
+	n.mu.Unlock()
+	if changed {
+		n.changed()
+	}
+}
+
+// changed has the object brought up to date soon.
+func (n *Node) changed() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) pingLoop(ctx context.Context) {
+	ticker := time.NewTicker(n.cfg.PingInterval)
+	defer ticker.Stop()
+	for {
+		n.ping(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// ping probes the far end once. A hanging probe fails in time for the next one.
+func (n *Node) ping(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, max(n.cfg.PingInterval, 10*time.Second))
+	defer cancel()
+	answer, err := n.cfg.Far.Ping(bounded)
+	if ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		n.cfg.OnPing(answer)
+		n.Offer(answer)
+	}
+	if n.judge(err) {
+		n.changed()
+		if err != nil {
+			logging.From(ctx).Warn("far end is not usable", "error", err)
+		} else {
+			logging.From(ctx).Info("far end is usable")
+		}
+	}
+}
+
+// judge counts a ping's outcome and reports whether the node's readiness changed.
+func (n *Node) judge(err error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := n.state
+	if err == nil {
+		n.state.failures, n.state.ready, n.state.pinged = 0, true, true
+		n.state.reason, n.state.message = "FarEndUsable", "the far end answers"
+	} else {
+		n.state.failures++
+		if !n.state.pinged || n.state.failures >= n.cfg.PingFailures {
+			n.state.ready = false
+			n.state.reason, n.state.message = "FarEndUnreachable", err.Error()
+		}
+	}
+	return before.ready != n.state.ready || before.reason != n.state.reason
+}
+
+func now() metav1.Time { return metav1.Now().Rfc3339Copy() }

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/sidecar/plugin/table"
+)
+
+// Outcomes of /create, as a metric's label.
+const (
+	outcomeCreated = "created"
+	outcomeKnown   = "known"
+	outcomeRefused = "refused"
+	outcomeDeleted = "deleted"
+	outcomeFailed  = "failed"
+)
+
+type metrics struct {
+	http    *httpserver.Metrics
+	creates *prometheus.CounterVec
+	deletes *prometheus.CounterVec
+	streams prometheus.Gauge
+	events  prometheus.Counter
+}
+
+func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, error) {
+	requests, err := httpserver.NewMetrics(registry, "plugin")
+	if err != nil {
+		return nil, err
+	}
+	m := &metrics{
+		http: requests,
+		creates: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caas_sidecar_creates_total", Help: "Requests to create a pod, by outcome.",
+		}, []string{"outcome"}),
+		deletes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caas_sidecar_deletes_total", Help: "Requests to delete a pod, by outcome.",
+		}, []string{"outcome"}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "caas_sidecar_status_streams", Help: "Open status streams.",
+		}),
+		events: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "caas_sidecar_status_events_total", Help: "Events written to status streams.",
+		}),
+	}
+	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "caas_sidecar_pods", Help: "Created pods that the target cluster holds.",
+	}, func() float64 { return float64(pods.Len()) })
+	var problems []error
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.streams, m.events, size} {
+		problems = append(problems, registry.Register(collector))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, fmt.Errorf("sidecar metrics: %w", err)
+	}
+	return m, nil
+}

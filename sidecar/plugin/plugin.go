@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/sidecar/plugin/apply"
+	"github.com/cloudveneto/caas/sidecar/plugin/table"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
+	"github.com/cloudveneto/caas/sidecar/plugin/watch"
+)
+
+// sweepPeriod is how often records that the watch never confirmed are checked.
+const sweepPeriod = 30 * time.Second
+
+// Config says what a Plugin works with.
+type Config struct {
+	// Client reaches the target cluster. It SHOULD have no rate limit of its own:
+	// the API server's priority and fairness is the limit that knows.
+	Client kubernetes.Interface
+	// LogClient reads logs; connections of its own keep a fast log from slowing
+	// everything else. Default Client.
+	LogClient kubernetes.Interface
+	Settings  Settings
+	// Registry takes the metrics.
+	Registry *prometheus.Registry
+}
+
+// Plugin answers interLink's plugin routes.
+type Plugin struct {
+	settings Settings
+	logs     kubernetes.Interface
+	table    *table.Table
+	applier  *apply.Applier
+	watcher  *watch.Watcher
+	probe    *watch.Probe
+	metrics  *metrics
+	// creating bounds the creates that are worked on at once.
+	creating chan struct{}
+}
+
+// New returns a Plugin; Run starts it.
+func New(config Config) (*Plugin, error) {
+	if config.Client == nil || config.Registry == nil {
+		return nil, errors.New("plugin: client and metrics registry are required")
+	}
+	if config.LogClient == nil {
+		config.LogClient = config.Client
+	}
+	settings := config.Settings
+	if err := settings.Complete(); err != nil {
+		return nil, err
+	}
+	namespaces := settings.namespaces()
+	known := table.New()
+	applier, err := apply.New(apply.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
+		Timeout: settings.RequestTimeout.Duration, TombstoneLife: settings.TombstoneLife.Duration,
+	})
+	if err != nil {
+		return nil, err
+	}
+	watcher, err := watch.New(watch.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, Capacity: settings.capacity(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	counted, err := newMetrics(config.Registry, known)
+	if err != nil {
+		return nil, err
+	}
+	return &Plugin{
+		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
+		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
+		creating: make(chan struct{}, settings.MaxCreates),
+	}, nil
+}
+
+// Run follows the target cluster until ctx is done, then waits for the work that is
+// under way.
+func (p *Plugin) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.sweep(ctx) })
+	err := group.Wait()
+	p.applier.Wait()
+	return err
+}
+
+func (p *Plugin) sweep(ctx context.Context) error {
+	ticker := time.NewTicker(sweepPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		bounded, cancel := context.WithTimeout(ctx, sweepPeriod)
+		if err := p.applier.Sweep(bounded, time.Now().Add(-sweepPeriod)); err != nil && ctx.Err() == nil {
+			logging.From(ctx).WarnContext(ctx, "unconfirmed pods not checked", "error", err)
+		}
+		cancel()
+	}
+}
+
+// Ready returns nil when the plugin can do its work: it knows the created pods and
+// the target cluster can be used.
+func (p *Plugin) Ready(ctx context.Context) error {
+	if !p.watcher.Synced() {
+		return errors.New("the pods in the target cluster are not known yet")
+	}
+	return p.probe.Usable(ctx)
+}
+
+// Handler returns the routes. Every route takes every method of the protocol,
+// since senders differ.
+func (p *Plugin) Handler() http.Handler {
+	router := mux.NewRouter()
+	for path, handler := range map[string]http.HandlerFunc{
+		interlink.PathCreate: p.create,
+		interlink.PathStatus: p.status,
+		interlink.PathDelete: p.delete,
+		interlink.PathLogs:   p.containerLog,
+		interlink.PathWatch:  p.stream,
+	} {
+		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
+	}
+	router.Use(p.metrics.http.Mux)
+	return router
+}
+
+// keyOf is the identity of the request's pod at its origin.
+func keyOf(r *http.Request, uid string) table.Key {
+	return table.Key{Origin: originOf(r), UID: uid}
+}
+
+func originOf(r *http.Request) string {
+	return translate.OriginLabel(r.Header.Get(interlink.HeaderClient))
+}
+
+// find returns the created pod of key, asking the target cluster itself when the
+// table does not know it, or nil.
+func (p *Plugin) find(ctx context.Context, key table.Key) (*corev1.Pod, error) {
+	if pod := p.table.Lookup(key); pod != nil {
+		return pod, nil
+	}
+	found, err := p.applier.Find(ctx, key.Origin, []string{key.UID})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// requestContext gives the request's log lines its correlation id.
+func requestContext(r *http.Request) context.Context {
+	session := r.Header.Get(interlink.HeaderSession)
+	if session == "" || len(session) > 128 {
+		return r.Context()
+	}
+	return logging.Into(r.Context(), logging.From(r.Context()).With("session", session))
+}
+
+// body reads a request's body of at most limit bytes.
+func body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+}
+
+// bodyError answers a request whose body could not be read.
+func bodyError(w http.ResponseWriter, err error) {
+	code, text := httpserver.BodyError(err)
+	http.Error(w, text, code)
+}

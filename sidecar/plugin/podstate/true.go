@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podstate
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
+)
+
+// JobID is the id that an origin gets for a created pod.
+func JobID(pod *corev1.Pod) string { return pod.Namespace + "/" + pod.Name }
+
+// True returns a created pod's status as it is.
+func True(pod *corev1.Pod) interlink.PodStatus {
+	status := &pod.Status
+	return interlink.PodStatus{
+		Name:           pod.Annotations[translate.AnnotationName],
+		UID:            pod.Labels[translate.LabelUID],
+		Namespace:      pod.Annotations[translate.AnnotationNamespace],
+		JobID:          JobID(pod),
+		Containers:     orEmpty(status.ContainerStatuses),
+		InitContainers: orEmpty(status.InitContainerStatuses),
+		Detail: &interlink.PodDetail{
+			Phase: phase(pod), Reason: status.Reason, Message: status.Message, Conditions: status.Conditions,
+			HostIP: status.HostIP, HostIPs: status.HostIPs, PodIP: status.PodIP, PodIPs: status.PodIPs,
+			StartTime: status.StartTime, QOSClass: status.QOSClass,
+			RemoteNamespace: pod.Namespace, RemoteName: pod.Name, RemoteNode: pod.Spec.NodeName,
+			Deleting:      pod.DeletionTimestamp != nil,
+			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
+			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
+		},
+	}
+}
+
+func phase(pod *corev1.Pod) corev1.PodPhase {
+	if pod.Status.Phase == "" {
+		return corev1.PodPending
+	}
+	return pod.Status.Phase
+}
+
+func orEmpty(statuses []corev1.ContainerStatus) []corev1.ContainerStatus {
+	if statuses == nil {
+		return []corev1.ContainerStatus{}
+	}
+	return statuses
+}

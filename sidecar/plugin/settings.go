@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
+	"github.com/cloudveneto/caas/sidecar/plugin/watch"
+)
+
+// Settings are what a site decides, as written in its configuration file.
+type Settings struct {
+	// Namespace says where pods are created.
+	Namespace NamespaceRule `json:"namespace"`
+	// Selector is a label selector that is added to every list of pods; clusters
+	// that hide other tenants' objects demand one, for instance osn.infn.it/userid=….
+	Selector string `json:"selector,omitempty"`
+	// Policy says how pods are translated.
+	Policy translate.Policy `json:"policy,omitempty"`
+	// Capacity says what the virtual node offers.
+	Capacity CapacitySettings `json:"capacity,omitempty"`
+	// MaxCreateBytes bounds a create or delete request; default 32 MiB.
+	MaxCreateBytes int64 `json:"maxCreateBytes,omitempty"`
+	// MaxStatusBytes bounds a status request; default 128 MiB.
+	MaxStatusBytes int64 `json:"maxStatusBytes,omitempty"`
+	// MaxCreates bounds the creates that are worked on at once; default 256.
+	MaxCreates int `json:"maxCreates,omitempty"`
+	// RequestTimeout bounds one create or delete; default 1m.
+	RequestTimeout metav1.Duration `json:"requestTimeout,omitempty"`
+	// TombstoneLife is how long a deleted pod cannot be created again; default 30m, at least 10m.
+	TombstoneLife metav1.Duration `json:"tombstoneLife,omitempty"`
+}
+
+// CapacitySettings say what the virtual node offers.
+type CapacitySettings struct {
+	// Disabled leaves the capacity to the virtual kubelet's own configuration.
+	Disabled bool `json:"disabled,omitempty"`
+	// NodeSelector selects the nodes that count; default is policy.nodeSelector.
+	NodeSelector string `json:"nodeSelector,omitempty"`
+	// Tolerations are taints that do not stop a node from counting, beside those
+	// of policy.tolerations; default is the taint of tenants' own nodes.
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+	// Static is offered when the sidecar may not see nodes.
+	Static corev1.ResourceList `json:"static,omitempty"`
+}
+
+// NamespaceMode says how the namespace of a created pod is found.
+type NamespaceMode string
+
+const (
+	// NamespaceFixed: every pod goes to one namespace.
+	NamespaceFixed NamespaceMode = "fixed"
+	// NamespaceMap: a table from origin to target namespaces; others are refused.
+	NamespaceMap NamespaceMode = "map"
+	// NamespaceSame: the namespace of the same name.
+	NamespaceSame NamespaceMode = "same"
+)
+
+// NamespaceRule says where pods are created.
+type NamespaceRule struct {
+	Mode  NamespaceMode     `json:"mode"`
+	Fixed string            `json:"fixed,omitempty"`
+	Map   map[string]string `json:"map,omitempty"`
+	// Allowed limits mode same to these namespaces; empty is all.
+	Allowed []string `json:"allowed,omitempty"`
+}
+
+// Complete sets defaults and reports all problems at once.
+func (s *Settings) Complete() error {
+	fallback(&s.MaxCreateBytes, 32<<20)
+	fallback(&s.MaxStatusBytes, 128<<20)
+	fallback(&s.MaxCreates, 256)
+	fallback(&s.RequestTimeout.Duration, time.Minute)
+	fallback(&s.TombstoneLife.Duration, 30*time.Minute)
+	if s.Capacity.NodeSelector == "" {
+		s.Capacity.NodeSelector = labels.SelectorFromSet(s.Policy.NodeSelector).String()
+	}
+	if s.Capacity.Tolerations == nil {
+		s.Capacity.Tolerations = []corev1.Toleration{{Key: "osn.infn.it/pool", Operator: corev1.TolerationOpExists}}
+	}
+	problems := []error{s.Namespace.validate(), s.Policy.Validate("policy")}
+	for key, selector := range map[string]string{"selector": s.Selector, "capacity.nodeSelector": s.Capacity.NodeSelector} {
+		if _, err := labels.Parse(selector); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %q: %w", key, selector, err))
+		}
+	}
+	for key, value := range map[string]int64{
+		"maxCreateBytes": s.MaxCreateBytes, "maxStatusBytes": s.MaxStatusBytes, "maxCreates": int64(s.MaxCreates),
+		"requestTimeout": int64(s.RequestTimeout.Duration),
+	} {
+		if value < 1 {
+			problems = append(problems, fmt.Errorf("%s: %d: must be positive", key, value))
+		}
+	}
+	if s.TombstoneLife.Duration < 10*time.Minute {
+		problems = append(problems, fmt.Errorf("tombstoneLife: %s: must be at least 10m, or a late create brings a deleted pod back", s.TombstoneLife.Duration))
+	}
+	return errors.Join(problems...)
+}
+
+func fallback[T comparable](value *T, standard T) {
+	var zero T
+	if *value == zero {
+		*value = standard
+	}
+}
+
+func (n *NamespaceRule) validate() error {
+	var problems []error
+	check := func(key, name string) {
+		if issues := validation.IsDNS1123Label(name); len(issues) > 0 {
+			problems = append(problems, fmt.Errorf("namespace.%s: %q is no namespace name", key, name))
+		}
+	}
+	switch n.Mode {
+	case NamespaceFixed:
+		check("fixed", n.Fixed)
+	case NamespaceMap:
+		if len(n.Map) == 0 {
+			problems = append(problems, errors.New("namespace.map: empty, so every pod would be refused"))
+		}
+		for from, to := range n.Map {
+			check("map", from)
+			check("map["+from+"]", to)
+		}
+	case NamespaceSame:
+		for _, name := range n.Allowed {
+			check("allowed", name)
+		}
+	default:
+		problems = append(problems, fmt.Errorf("namespace.mode: %q: want fixed, map or same", n.Mode))
+	}
+	return errors.Join(problems...)
+}
+
+// target is the namespace for a pod of an origin's namespace.
+func (n *NamespaceRule) target(origin string) (string, error) {
+	refused := func(remedy string) error {
+		return &translate.RefusalError{Problems: []translate.Problem{{
+			Field: "metadata.namespace", Value: origin, Rule: "the site runs no pods of this namespace", Remedy: remedy,
+		}}}
+	}
+	switch n.Mode {
+	case NamespaceFixed:
+		return n.Fixed, nil
+	case NamespaceMap:
+		if target, found := n.Map[origin]; found {
+			return target, nil
+		}
+		return "", refused("ask the site to add it to namespace.map")
+	case NamespaceSame:
+		if len(n.Allowed) > 0 && !slices.Contains(n.Allowed, origin) {
+			return "", refused("ask the site to add it to namespace.allowed")
+		}
+	}
+	return origin, nil
+}
+
+// namespaces are where created pods can be; "" is all of them.
+func (s *Settings) namespaces() []string {
+	switch s.Namespace.Mode {
+	case NamespaceFixed:
+		return []string{s.Namespace.Fixed}
+	case NamespaceMap:
+		names := slices.Sorted(maps.Values(s.Namespace.Map))
+		return slices.Compact(names)
+	case NamespaceSame:
+		if len(s.Namespace.Allowed) > 0 {
+			return slices.Compact(slices.Sorted(slices.Values(s.Namespace.Allowed)))
+		}
+	}
+	return []string{metav1.NamespaceAll}
+}
+
+func (s *Settings) capacity() watch.CapacityConfig {
+	names := map[corev1.ResourceName]corev1.ResourceName{}
+	for origin, target := range s.Policy.Resources {
+		names[target] = origin
+	}
+	return watch.CapacityConfig{
+		Disabled: s.Capacity.Disabled, NodeSelector: s.Capacity.NodeSelector, Static: s.Capacity.Static,
+		Tolerations: slices.Concat(s.Capacity.Tolerations, s.Policy.Tolerations), Names: names,
+	}
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudveneto/caas/sidecar/plugin"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
+)
+
+func TestSettingsReportAllProblems(t *testing.T) {
+	t.Parallel()
+	settings := plugin.Settings{
+		Namespace: plugin.NamespaceRule{Mode: "nowhere"}, Selector: "a in b", MaxCreates: -1,
+		TombstoneLife: metav1.Duration{Duration: time.Minute}, Policy: translate.Policy{Volumes: []translate.VolumeRule{{}}},
+	}
+	err := settings.Complete()
+	for _, want := range []string{`namespace.mode: "nowhere"`, "selector", "maxCreates", "tombstoneLife", "policy.volumes[0]"} {
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestSettingsDefaults(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]plugin.NamespaceRule{
+		"fixed": {Mode: plugin.NamespaceFixed, Fixed: "cms"},
+		"map":   {Mode: plugin.NamespaceMap, Map: map[string]string{"a": "b"}},
+		"same":  {Mode: plugin.NamespaceSame, Allowed: []string{"a"}},
+	} {
+		settings := plugin.Settings{Namespace: rule}
+		assert.NoError(t, settings.Complete(), name)
+		assert.EqualValues(t, 32<<20, settings.MaxCreateBytes)
+	}
+	for name, rule := range map[string]plugin.NamespaceRule{
+		"fixed without name": {Mode: plugin.NamespaceFixed}, "empty map": {Mode: plugin.NamespaceMap},
+		"bad target": {Mode: plugin.NamespaceMap, Map: map[string]string{"a": "B C"}},
+	} {
+		settings := plugin.Settings{Namespace: rule}
+		assert.Error(t, settings.Complete(), name)
+	}
+}

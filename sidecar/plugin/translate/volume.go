@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package translate
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func (t *translation) volumes(from []corev1.Volume) []corev1.Volume {
+	var out []corev1.Volume
+	for i := range from {
+		out = append(out, corev1.Volume{Name: from[i].Name, VolumeSource: t.volume(&from[i])})
+	}
+	return out
+}
+
+func (t *translation) volume(from *corev1.Volume) corev1.VolumeSource {
+	at := fmt.Sprintf("spec.volumes[%s]", from.Name)
+	source := from.VolumeSource
+	kind := volumeKind(&source)
+	if kind != "" && len(setFields(&source)) > 1 {
+		t.refuse(Problem{Field: at, Value: strings.Join(setFields(&source), ","), Rule: "a volume has exactly one source"})
+		return corev1.VolumeSource{}
+	}
+	switch kind {
+	case "emptyDir":
+		if source.EmptyDir == nil {
+			source.EmptyDir = &corev1.EmptyDirVolumeSource{}
+		}
+		return corev1.VolumeSource{EmptyDir: source.EmptyDir}
+	case "configMap":
+		source.ConfigMap.Name = t.configMap(source.ConfigMap.Name, is(source.ConfigMap.Optional), at)
+		return corev1.VolumeSource{ConfigMap: source.ConfigMap}
+	case "secret":
+		source.Secret.SecretName = t.secret(source.Secret.SecretName, is(source.Secret.Optional), at)
+		return corev1.VolumeSource{Secret: source.Secret}
+	case "projected", "downwardAPI":
+		return t.projected(at, from)
+	}
+	return t.mappedVolume(at, kind, from)
+}
+
+// mappedVolume applies the policy's first rule that matches.
+func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.VolumeSource {
+	for i := range t.policy.Volumes {
+		rule := &t.policy.Volumes[i]
+		if rule.Match.matches(t.pod.Namespace, kind, from) {
+			t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(&rule.Target)))
+			return *rule.Target.DeepCopy()
+		}
+	}
+	t.refuse(Problem{
+		Field: at + "." + kind, Value: volumeValue(from),
+		Rule:   "names storage of the origin cluster, which the target cluster does not have",
+		Remedy: "use emptyDir, configMap, secret or projected, or ask the site to map it (policy.volumes)",
+	})
+	return corev1.VolumeSource{}
+}
+
+func (m *VolumeMatch) matches(namespace, kind string, volume *corev1.Volume) bool {
+	return m.Kind == kind && glob(m.Namespace, namespace) && glob(m.Name, volumeName(volume)) &&
+		glob(m.Path, volumePath(volume)) && glob(m.Server, volumeServer(volume)) &&
+		glob(m.Driver, volumeDriver(volume)) && glob(m.StorageClass, volumeClass(volume)) &&
+		glob(m.Image, volumeImage(volume))
+}
+
+// glob reports whether value matches pattern; an empty pattern matches all.
+func glob(pattern, value string) bool {
+	if pattern == "" {
+		return true
+	}
+	matched, err := path.Match(pattern, value)
+	return err == nil && matched
+}
+
+func volumeName(volume *corev1.Volume) string {
+	if volume.PersistentVolumeClaim != nil {
+		return volume.PersistentVolumeClaim.ClaimName
+	}
+	return volume.Name
+}
+
+func volumePath(volume *corev1.Volume) string {
+	switch {
+	case volume.HostPath != nil:
+		return volume.HostPath.Path
+	case volume.NFS != nil:
+		return volume.NFS.Path
+	}
+	return ""
+}
+
+func volumeServer(volume *corev1.Volume) string {
+	if volume.NFS != nil {
+		return volume.NFS.Server
+	}
+	return ""
+}
+
+func volumeDriver(volume *corev1.Volume) string {
+	if volume.CSI != nil {
+		return volume.CSI.Driver
+	}
+	return ""
+}
+
+func volumeClass(volume *corev1.Volume) string {
+	if volume.Ephemeral == nil || volume.Ephemeral.VolumeClaimTemplate == nil {
+		return ""
+	}
+	if class := volume.Ephemeral.VolumeClaimTemplate.Spec.StorageClassName; class != nil {
+		return *class
+	}
+	return ""
+}
+
+func volumeImage(volume *corev1.Volume) string {
+	if volume.Image != nil {
+		return volume.Image.Reference
+	}
+	return ""
+}
+
+// volumeValue is what a user recognises a volume by.
+func volumeValue(volume *corev1.Volume) string {
+	for _, value := range []string{
+		strings.TrimSuffix(volumeServer(volume)+":"+volumePath(volume), ":"),
+		volumeDriver(volume), volumeClass(volume), volumeImage(volume),
+	} {
+		if value != "" {
+			return strings.TrimPrefix(value, ":")
+		}
+	}
+	return volumeName(volume)
+}

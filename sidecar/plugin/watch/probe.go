@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	// probeLife is how long an answer of the target cluster counts as recent.
+	probeLife = 5 * time.Second
+	// reviewLife is how long a confirmed right counts where the namespace can be read:
+	// rights change seldom, and losing them shows at the next create.
+	reviewLife = time.Minute
+	// probeTimeout bounds one check.
+	probeTimeout = 4 * time.Second
+)
+
+// Probe tells whether the target cluster can be used now. Many callers share one
+// check, and its answer for a few seconds.
+type Probe struct {
+	client     kubernetes.Interface
+	namespaces []string
+	group      singleflight.Group
+	// reviewed is when the right to create was last confirmed; only check uses it.
+	reviewed time.Time
+
+	mu   sync.Mutex
+	last verdict
+}
+
+// verdict is the outcome of one check.
+type verdict struct {
+	at  time.Time
+	err error
+}
+
+func (v verdict) recent() bool { return !v.at.IsZero() && time.Since(v.at) < probeLife }
+
+// NewProbe returns a Probe for creating pods in namespaces.
+func NewProbe(client kubernetes.Interface, namespaces []string) *Probe {
+	return &Probe{client: client, namespaces: namespaces}
+}
+
+// Usable returns nil when the target cluster answers and lets the sidecar create
+// pods, otherwise why not.
+func (p *Probe) Usable(ctx context.Context) error {
+	p.mu.Lock()
+	last := p.last
+	p.mu.Unlock()
+	if last.recent() {
+		return last.err
+	}
+	result := p.group.DoChan("", func() (any, error) {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+		defer cancel()
+		err := p.check(detached)
+		p.mu.Lock()
+		p.last = verdict{at: time.Now(), err: err}
+		p.mu.Unlock()
+		return nil, err
+	})
+	select {
+	case r := <-result:
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// check asks for each namespace; it never runs twice at once.
+func (p *Probe) check(ctx context.Context) error {
+	review := time.Since(p.reviewed) >= reviewLife
+	for _, namespace := range p.namespaces {
+		answered, err := p.namespace(ctx, namespace)
+		if err != nil {
+			return err
+		}
+		if answered && !review {
+			continue
+		}
+		allowed, err := may(ctx, p.client, "create", "pods", namespace)
+		if err != nil {
+			return explain(err)
+		}
+		if !allowed {
+			p.reviewed = time.Time{}
+			return fmt.Errorf("the sidecar may not create pods in namespace %q of the target cluster", namespace)
+		}
+	}
+	if review {
+		p.reviewed = time.Now()
+	}
+	return nil
+}
+
+// namespace reads the namespace, which asks the target cluster's storage too. Not
+// being allowed to is no fault, but answers nothing.
+func (p *Probe) namespace(ctx context.Context, name string) (answered bool, err error) {
+	if name == metav1.NamespaceAll {
+		return false, nil
+	}
+	namespace, err := p.client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsForbidden(err):
+		return false, nil
+	case apierrors.IsNotFound(err):
+		return true, fmt.Errorf("the target cluster has no namespace %q", name)
+	case err != nil:
+		return false, explain(err)
+	case namespace.Status.Phase == corev1.NamespaceTerminating:
+		return true, fmt.Errorf("namespace %q of the target cluster is being terminated", name)
+	}
+	return true, nil
+}
+
+// explain turns a transport error, which names hosts and addresses, into a sentence.
+func explain(err error) error {
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return errors.New("the target cluster does not accept the sidecar's credentials")
+	case errors.Is(err, context.DeadlineExceeded):
+		return errors.New("the target cluster does not answer")
+	case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown:
+		return fmt.Errorf("the target cluster answers %s", apierrors.ReasonForError(err))
+	}
+	return errors.New("the target cluster cannot be reached")
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+// Package e2e_test looks at the project from outside: real clusters, real
+// programs, kubectl. It needs root and Debian's packages (make deps).
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/internal/lab"
+	"github.com/cloudveneto/caas/internal/lab/kwok"
+	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/internal/lab/offload"
+)
+
+const (
+	labName   = "e2e"
+	fakeLabel = "lab.caas/fake"
+)
+
+// world is the lab with an offloading path to some of its nodes.
+type world struct {
+	lab             *lab.Lab
+	af, caas        *kubernetes.Clientset
+	path            *offload.Path
+	node            string
+	namespace       string
+	remoteNamespace string
+	// originAPI is the address of the origin's API server as its pods see it.
+	originAPI string
+	// cleanup outlives a test's own context.
+	cleanup context.Context //nolint:containedctx // t.Context() is done when cleanups run
+}
+
+// TestMain removes the lab at the end, also when it is interrupted.
+func TestMain(m *testing.M) {
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted.Done()
+		if interrupted.Err() != nil {
+			down()
+			os.Exit(130)
+		}
+	}()
+	code := m.Run()
+	if os.Getenv("CAAS_KEEP_LAB") == "" {
+		down()
+	}
+	_ = stop // the process ends here; until then a signal is still wanted
+	os.Exit(code)
+}
+
+func down() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if _, err := lab.Down(ctx, labName, nil); err != nil {
+		fmt.Fprintln(os.Stderr, "remove the lab:", err)
+	}
+}
+
+// binDir is where make build put the programs.
+func binDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("CAAS_BIN")
+	require.NotEmpty(t, dir, "CAAS_BIN names the directory of the built programs; run the tests by make e2e")
+	return dir
+}
+
+//nolint:gochecknoglobals // one lab serves all tests of the package
+var sharedWorld = struct {
+	once  sync.Once
+	world *world
+	err   error
+	fake  sync.Once
+}{}
+
+// theWorld returns the lab with a path to its real nodes, made by the first caller.
+func theWorld(t *testing.T) *world {
+	t.Helper()
+	sharedWorld.once.Do(func() { sharedWorld.world, sharedWorld.err = newWorld(t) })
+	require.NoError(t, sharedWorld.err, "the lab came up")
+	return sharedWorld.world
+}
+
+func newWorld(t *testing.T) (*world, error) {
+	t.Helper()
+	ctx := context.Background()
+	_, err := lab.Up(ctx, lab.Config{Name: labName, Executable: filepath.Join(binDir(t), "caas-lab"), Progress: func(p lab.Progress) {
+		if p.Done {
+			t.Logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.Open(labName)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{lab: l, namespace: "analysis", remoteNamespace: "cms", node: "caas-virtual", originAPI: "10.88.0.1", cleanup: ctx}
+	for name, client := range map[string]**kubernetes.Clientset{lab.AF: &w.af, lab.CaaS: &w.caas} {
+		cluster, err := l.Cluster(name)
+		if err != nil {
+			return nil, err
+		}
+		config, err := cluster.RESTConfig()
+		if err != nil {
+			return nil, err
+		}
+		if *client, err = kubernetes.NewForConfig(config); err != nil {
+			return nil, err
+		}
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}}
+	if _, err := w.af.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); offload.IgnoreExisting(err) != nil {
+		return nil, err
+	}
+	w.path, err = startPath(ctx, offload.Config{Lab: l, BinDir: binDir(t), Node: w.node, RemoteNamespace: w.remoteNamespace})
+	return w, err
+}
+
+func startPath(ctx context.Context, config offload.Config) (*offload.Path, error) {
+	path, err := offload.New(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := path.StartAll(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return path, path.AwaitReady(ctx)
+}
+
+// onFakeNodes returns a world whose path leads to fake nodes, where pods seem to
+// run at no cost.
+func (w *world) onFakeNodes(t *testing.T) *world {
+	t.Helper()
+	cluster, err := w.lab.Cluster(lab.CaaS)
+	require.NoError(t, err)
+	toleration := corev1.Toleration{Key: fakeLabel, Operator: corev1.TolerationOpExists}
+	sharedWorld.fake.Do(func() {
+		_, err = kwok.Start(context.Background(), kwok.Config{
+			Client: w.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(w.lab.Dir(), "kwok"), Nodes: 5, NetNS: w.lab.NetNS(),
+			Labels: map[string]string{fakeLabel: "true"}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
+		})
+	})
+	require.NoError(t, err)
+	fake := *w
+	fake.node = "caas-fake"
+	fake.path, err = startPath(t.Context(), offload.Config{
+		Lab: w.lab, BinDir: binDir(t), Node: fake.node, Index: 1, RemoteNamespace: w.remoteNamespace,
+		NodeSelector: map[string]string{fakeLabel: "true"}, Tolerations: []corev1.Toleration{toleration},
+	})
+	require.NoError(t, err)
+	return &fake
+}
+
+// kubectl runs kubectl against the remote cluster, in the tests' namespace.
+func (w *world) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	cluster, err := w.lab.Cluster(lab.AF)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, w.lab.Kubectl(), append([]string{"--kubeconfig=" + cluster.Kubeconfig(), "--namespace=" + w.namespace}, args...)...) //nolint:gosec // the lab's own kubectl
+	var out, problems bytes.Buffer
+	command.Stdout, command.Stderr = &out, &problems
+	require.NoError(t, command.Run(), "kubectl %v: %s", args, &problems)
+	return out.String()
+}
+
+// caasNodes names the real nodes of the caas cluster.
+func (w *world) caasNodes(t *testing.T) []string {
+	t.Helper()
+	nodes, err := w.caas.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{LabelSelector: "!" + fakeLabel})
+	require.NoError(t, err)
+	names := make([]string, 0, len(nodes.Items))
+	for _, node := range nodes.Items {
+		names = append(names, node.Name)
+	}
+	return names
+}
+
+// apiClient speaks to the path's API as its virtual kubelet does.
+func (w *world) apiClient(t *testing.T) *interlink.Client {
+	t.Helper()
+	transport, err := interlink.NewTransport(w.path.APIURL(), clientTLS(t, w.path))
+	require.NoError(t, err)
+	transport.DialContext = network.Dialer(w.lab.NetNS())
+	t.Cleanup(transport.CloseIdleConnections)
+	client, err := interlink.NewClient(interlink.ClientConfig{BaseURL: w.path.APIURL(), HTTP: &http.Client{Transport: transport}})
+	require.NoError(t, err)
+	return client
+}
