@@ -101,10 +101,16 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 		return
 	}
 	report = new(*report)
+	incomplete := report.Detail != nil && report.Detail.Incomplete
 	wake := false
 	known := p.table.change(uid, func(e *entry) {
 		wake = e.held == holdsMaybe || (e.lost && e.held != holds)
-		if e.held != holds {
+		switch {
+		case e.held == holds:
+		case incomplete && e.held != heldOnce:
+			// A create was cut off half way, or is under way: only sending it (again) completes it.
+			e.held, e.sent = holdsMaybe, true
+		default:
 			e.held, e.acceptedAt = holds, time.Now()
 		}
 		e.suspect, e.absences, e.wire, e.wait = false, 0, report, nil

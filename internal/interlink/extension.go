@@ -95,6 +95,9 @@ type PodDetail struct {
 	RemoteNode      string `json:"remoteNode,omitempty"`
 	// Deleting is true once the remote pod has a deletion timestamp.
 	Deleting bool `json:"deleting,omitempty"`
+	// Incomplete is true while the remote pod waits for objects that only a create
+	// can bring: if that create was cut off, it has to be sent again.
+	Incomplete bool `json:"incomplete,omitempty"`
 	// OriginCluster and OriginNode repeat the annotations of the created pod.
 	OriginCluster string `json:"originCluster,omitempty"`
 	OriginNode    string `json:"originNode,omitempty"`

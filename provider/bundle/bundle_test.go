@@ -3,6 +3,7 @@
 package bundle_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 
@@ -10,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -349,4 +352,22 @@ func TestSharedObjectsAreReadOnce(t *testing.T) {
 	}
 	group.Wait()
 	assert.LessOrEqual(t, len(client.Actions()), 3)
+}
+
+func TestTokenThatIsNotFound(t *testing.T) {
+	t.Parallel()
+	for kind, missing := range map[string]bool{"serviceaccounts": true, "pods": false} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			c, client := collector(t, nil)
+			client.PrependReactor("create", "serviceaccounts", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, apierrors.NewNotFound(schema.GroupResource{Resource: kind}, "x")
+			})
+			_, err := c.Collect(t.Context(), newPod(projected(corev1.VolumeProjection{
+				ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "t"},
+			})), bundle.Options{})
+			var absent *bundle.MissingError
+			assert.Equal(t, missing, errors.As(err, &absent), "a pod that the API server has not seen yet is no missing account")
+		})
+	}
 }

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -11,6 +12,17 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// about is the kind of object that an API error is about. A token request also
+// answers "not found" while the API server's own cache has not seen the pod yet,
+// which passes.
+func about(err error) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return ""
+	}
+	return status.Status().Details.Kind
+}
 
 // token requests a token of the pod's ServiceAccount, as the volume asks for it.
 // It is bound to the pod: it dies with the pod's object at the origin.
@@ -32,7 +44,7 @@ func (b *build) token(ctx context.Context, content files, source *corev1.Service
 	defer cancel()
 	answer, err := b.collector.cfg.Client.CoreV1().ServiceAccounts(b.origin.Namespace).
 		CreateToken(ctx, account, request, metav1.CreateOptions{})
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) && about(err) == "serviceaccounts" {
 		return &MissingError{Kind: "ServiceAccount", Namespace: b.origin.Namespace, Name: account}
 	}
 	if err != nil {

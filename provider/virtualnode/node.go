@@ -55,6 +55,8 @@ type Node struct {
 	state state
 	// server is the object as the API server last returned it.
 	server *corev1.Node
+	// stale: server has to be read again before it is compared with.
+	stale bool
 	// kept away: what an admission plugin forbade, so that it is tried once only.
 	labelsForbidden bool
 	taintsForbidden bool

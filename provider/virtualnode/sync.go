@@ -75,21 +75,25 @@ func (n *Node) sync(ctx context.Context) error {
 	return nil
 }
 
-// forget makes the next sync read the object again.
-func (n *Node) forget() { n.remember(nil) }
+// forget makes the next sync read the object again; the lease goes on meanwhile.
+func (n *Node) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stale = true
+}
 
 func (n *Node) remember(server *corev1.Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.server = server
+	n.server, n.stale = server, false
 }
 
 // ensure returns the Node object, and registers it when there is none.
 func (n *Node) ensure(ctx context.Context) (*corev1.Node, error) {
 	n.mu.Lock()
-	server := n.server
+	server, stale := n.server, n.stale
 	n.mu.Unlock()
-	if server != nil {
+	if server != nil && !stale {
 		return server, nil
 	}
 	nodes := n.cfg.Client.CoreV1().Nodes()

@@ -13,8 +13,12 @@ import (
 
 // writeCertificates makes a certificate authority for the path's own connection,
 // virtual kubelet to API with client certificates, and the virtual node's
-// serving certificate, which the origin's API server checks.
+// serving certificate, which the origin's API server checks. Those that are
+// there are kept: processes of the path may be using them.
 func (p *Path) writeCertificates(context.Context) error {
+	if _, err := os.Stat(p.file(lastCertificate)); err == nil {
+		return nil
+	}
 	ca, _, err := kube.NewCA("interlink-" + p.Node)
 	if err != nil {
 		return err
@@ -48,12 +52,17 @@ func (p *Path) writeCertificates(context.Context) error {
 		"api.crt":          server.Cert, "api.key": server.Key,
 		"client.crt": client.Cert, "client.key": client.Key,
 		"kubelet.crt": kubelet.Cert, "kubelet.key": kubelet.Key,
-		"origin-ca.crt": originCA.PEM,
 	}
 	for name, content := range files {
 		if err := os.WriteFile(p.file(name), content, 0o600); err != nil {
 			return fmt.Errorf("write certificate: %w", err)
 		}
 	}
+	if err := os.WriteFile(p.file(lastCertificate), originCA.PEM, 0o600); err != nil {
+		return fmt.Errorf("write certificate: %w", err)
+	}
 	return nil
 }
+
+// lastCertificate is written last: when it is there, all are.
+const lastCertificate = "origin-ca.crt"

@@ -3,6 +3,8 @@
 package podstate
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cloudveneto/caas/internal/interlink"
@@ -27,7 +29,10 @@ func True(pod *corev1.Pod) interlink.PodStatus {
 			HostIP: status.HostIP, HostIPs: status.HostIPs, PodIP: status.PodIP, PodIPs: status.PodIPs,
 			StartTime: status.StartTime, QOSClass: status.QOSClass,
 			RemoteNamespace: pod.Namespace, RemoteName: pod.Name, RemoteNode: pod.Spec.NodeName,
-			Deleting:      pod.DeletionTimestamp != nil,
+			Deleting: pod.DeletionTimestamp != nil,
+			Incomplete: slices.ContainsFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
+				return gate.Name == translate.GateObjects
+			}),
 			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
 			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
 		},
