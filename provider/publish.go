@@ -17,6 +17,9 @@ import (
 const (
 	checkAfter = 5 * time.Second
 	maxChecks  = 4
+	// firstStatusAfter is how long a new pod may stay without a status: one that
+	// runs by then costs the origin one request less, which counts in a burst.
+	firstStatusAfter = 250 * time.Millisecond
 )
 
 func (p *Provider) publishLoop(ctx context.Context) {
@@ -55,6 +58,10 @@ func (p *Provider) publish(uid types.UID) {
 		p.table.change(uid, func(e *entry) { e.status, e.checks = status, 0 })
 		return
 	}
+	if settling := firstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
+		p.dirty.AddAfter(uid, settling)
+		return
+	}
 	checks := 0
 	p.table.change(uid, func(e *entry) {
 		e.status = status
@@ -69,6 +76,11 @@ func (p *Provider) publish(uid types.UID) {
 	if checks <= maxChecks {
 		p.dirty.AddAfter(uid, time.Duration(checks)*checkAfter)
 	}
+}
+
+// first reports whether to is the first thing that is said of a pod, and not much.
+func first(from, to *corev1.PodStatus) bool {
+	return len(from.ContainerStatuses) == 0 && to.Phase == corev1.PodPending
 }
 
 // current is the pod's status by everything that is known.

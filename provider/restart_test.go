@@ -161,7 +161,7 @@ func TestNothingIsLostNorDoubled(t *testing.T) {
 			}
 			for i := range next {
 				_, times := h.far.Created(types.UID(fmt.Sprintf("uid-p%d", i)))
-				assert.LessOrEqual(t, times, 1, "upstream's far ends run a pod that is created twice twice")
+				assert.LessOrEqual(t, times, 1, "upstream's far ends run a pod once per create")
 			}
 		})
 	}

@@ -33,7 +33,7 @@ type display struct {
 func newDisplay(out io.Writer) *display {
 	d := &display{out: out}
 	if file, isFile := out.(*os.File); isFile {
-		d.fd = int(file.Fd()) //nolint:gosec // a descriptor fits an int
+		d.fd = int(file.Fd())
 		d.terminal = term.IsTerminal(d.fd)
 	}
 	return d

@@ -34,8 +34,7 @@ func newKubectl(name *string) *cobra.Command {
 			// The terminal interrupts kubectl as well, which then ends in its own way.
 			kubectl.Cancel = func() error { return kubectl.Process.Signal(os.Interrupt) }
 			err = kubectl.Run()
-			var failed *exec.ExitError
-			if errors.As(err, &failed) {
+			if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 				return &cli.ExitError{Code: max(failed.ExitCode(), 1)} // kubectl has said why
 			}
 			return err

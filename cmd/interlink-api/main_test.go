@@ -129,7 +129,8 @@ Pprof: {Enabled: true, Port: "0"}
 		}, 20*time.Second, 50*time.Millisecond, out.String())
 		require.Eventually(t, func() bool { return strings.Count(out.String(), "server is listening") == 3 }, 5*time.Second, 20*time.Millisecond)
 		assert.Contains(t, out.String(), `"msg":"callers are not authenticated"`)
-		assert.Contains(t, out.String(), `"level":"DEBUG"`, "upstream's VerboseLogging")
+		require.Eventually(t, func() bool { return strings.Contains(out.String(), `"level":"DEBUG"`) },
+			5*time.Second, 20*time.Millisecond, "upstream's VerboseLogging")
 		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
 		require.NoError(t, command.Wait(), out.String())
 		assert.NoFileExists(t, socket)

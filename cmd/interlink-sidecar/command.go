@@ -175,7 +175,7 @@ func (o *options) complete() (*file, error) {
 
 // validate reports all problems at once.
 func (f *file) validate(insecureNoAuth bool) error {
-	problems := []error{f.Settings.Complete()}
+	problems := []error{f.Complete()}
 	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
 	}

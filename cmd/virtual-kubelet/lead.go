@@ -91,6 +91,6 @@ func (t *term) begin(leading context.Context) {
 	t.mu.Unlock()
 	ctx, cancel := context.WithCancel(leading)
 	defer cancel()
-	defer context.AfterFunc(t.wanted, cancel)()
+	defer context.AfterFunc(t.wanted, cancel)() //nolint:contextcheck // the other context that ends the work
 	t.ended <- t.do(ctx)
 }

@@ -28,8 +28,9 @@ type observer struct {
 	err     error
 }
 
-// markCondition is the pod condition that the status benchmark toggles.
-const markCondition = corev1.PodConditionType("bench.offload.infn.it/mark")
+// markCondition is the pod condition whose message the status benchmark changes;
+// it is one that a kubelet owns, so it travels to the origin.
+const markCondition = corev1.PodReady
 
 // observe watches the pods of namespace that carry label until stop is called.
 func observe(ctx context.Context, client kubernetes.Interface, namespace, selector string) (*observer, error) {
@@ -85,7 +86,7 @@ func (o *observer) note(event watch.Event, now time.Time) {
 		o.running[pod.Name] = now
 	}
 	for _, condition := range pod.Status.Conditions {
-		if condition.Type == markCondition {
+		if condition.Type == markCondition && condition.Message != "" {
 			key := pod.Name + " " + condition.Message
 			if _, seen := o.marks[key]; !seen {
 				o.marks[key] = now

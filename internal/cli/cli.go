@@ -52,8 +52,7 @@ func run(ctx context.Context, command *cobra.Command) int {
 	if err == nil {
 		return 0
 	}
-	var exit *ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*ExitError](err); ok {
 		if exit.Err != nil {
 			_, _ = fmt.Fprintf(command.ErrOrStderr(), "%s: %v\n", command.Name(), exit.Err)
 		}

@@ -73,8 +73,7 @@ func tooLarge(limit int64) string {
 // BodyError is the status code and the sentence for an error of reading a
 // request's body: 413 when it was too large, 408 when it took too long, else 400.
 func BodyError(err error) (int, string) {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return http.StatusRequestEntityTooLarge, tooLarge(large.Limit)
 	}
 	var late interface{ Timeout() bool }

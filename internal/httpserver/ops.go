@@ -6,7 +6,7 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // served only when asked for, never by the default mux
+	"net/http/pprof" // served only when asked for, never by the default mux
 	"time"
 
 	"github.com/gorilla/mux"

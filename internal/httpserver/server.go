@@ -215,10 +215,11 @@ func (t *tally) none() <-chan struct{} {
 
 type drainingKey struct{}
 
-// Stream returns a request's context that also ends when the server begins to
-// shut down. Handlers whose answers have no natural end MUST use it.
-func Stream(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(r.Context())
+// Stream returns a context that ends with the given one of a request, and also when
+// the server begins to shut down. Handlers whose answers have no natural end MUST
+// use it.
+func Stream(request context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(request)
 	draining, ok := ctx.Value(drainingKey{}).(chan struct{})
 	if !ok {
 		return ctx, cancel

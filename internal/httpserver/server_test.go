@@ -221,7 +221,7 @@ func TestShutdownFinishesRequestsAndEndsStreams(t *testing.T) {
 	base, stop := run(t, httpserver.Config{GracePeriod: 10 * time.Second, Handler: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/stream" {
-				ctx, cancel := httpserver.Stream(r)
+				ctx, cancel := httpserver.Stream(r.Context())
 				defer cancel()
 				_ = http.NewResponseController(w).Flush()
 				begun <- struct{}{}

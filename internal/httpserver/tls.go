@@ -44,12 +44,7 @@ func (t TLS) serverConfig() (*tls.Config, error) {
 	if err := files.load(); err != nil {
 		return nil, err
 	}
-	return &tls.Config{
-		MinVersion: minimumTLS,
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			return files.current(hello.Context()), nil
-		},
-	}, nil
+	return &tls.Config{MinVersion: minimumTLS, GetConfigForClient: files.forClient}, nil
 }
 
 // tlsFiles is the last usable configuration made from the files.
@@ -60,6 +55,11 @@ type tlsFiles struct {
 	checked time.Time
 	config  *tls.Config
 	content [][]byte
+}
+
+// forClient is the configuration for one connection.
+func (f *tlsFiles) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return f.current(hello.Context()), nil
 }
 
 // current returns the configuration, reading the files when it is time to. The

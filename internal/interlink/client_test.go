@@ -141,8 +141,7 @@ func TestClientErrors(t *testing.T) {
 			assert.LessOrEqual(t, len(err.Error()), 5000)
 			assert.Equal(t, test.refused, interlink.IsRefused(err))
 			assert.Equal(t, test.notFound, interlink.IsNotFound(err))
-			var status *interlink.StatusError
-			if errors.As(err, &status) {
+			if status, ok := errors.AsType[*interlink.StatusError](err); ok {
 				assert.Equal(t, test.code, status.Code)
 			} else {
 				assert.Zero(t, test.code)

@@ -13,13 +13,13 @@ import (
 type Extension string
 
 const (
-	// ExtensionStatusStream: GET PathWatch streams StatusEvents.
+	// ExtensionStatusStream says that GET PathWatch streams StatusEvents.
 	ExtensionStatusStream Extension = "status-stream/v1"
-	// ExtensionReferences: /create may carry env references as they are, with the
-	// referenced ConfigMaps, Secrets and image pull secrets beside the mounted ones.
+	// ExtensionReferences says that /create may carry env references as they are, with
+	// the referenced ConfigMaps, Secrets and image pull secrets beside the mounted ones.
 	ExtensionReferences Extension = "references/v1"
-	// ExtensionIdempotent: /create of a known UID answers the same job id and
-	// writes nothing; /delete of an unknown UID succeeds.
+	// ExtensionIdempotent says that /create of a known UID answers the same job id
+	// and writes nothing; /delete of an unknown UID succeeds.
 	ExtensionIdempotent Extension = "idempotent/v1"
 )
 
@@ -50,15 +50,15 @@ const (
 type EventType string
 
 const (
-	// EventStatus: Status is the whole current status of one pod.
+	// EventStatus says that Status is the whole current status of one pod.
 	EventStatus EventType = "STATUS"
-	// EventGone: the far end holds nothing more of the pod; Status is its last one.
+	// EventGone says that the far end holds nothing more of the pod; Status is its last one.
 	EventGone EventType = "GONE"
-	// EventSynced: every pod of this cluster and node that the far end holds has been sent once.
+	// EventSynced says that every pod of this cluster and node that the far end holds has been sent once.
 	EventSynced EventType = "SYNCED"
-	// EventHeartbeat: nothing happened; sent at least every HeartbeatSeconds.
+	// EventHeartbeat says that nothing happened; sent at least every HeartbeatSeconds.
 	EventHeartbeat EventType = "HEARTBEAT"
-	// EventNode: Node is what a ping would answer now.
+	// EventNode says that Node is what a ping would answer now.
 	EventNode EventType = "NODE"
 )
 

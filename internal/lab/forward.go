@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -33,13 +32,13 @@ func forward(ctx context.Context, listener net.Listener, dial kube.DialFunc, add
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			logging.From(ctx).WarnContext(ctx, "connection not accepted", slog.Any("error", err))
+			logging.From(ctx).WarnContext(ctx, "connection not accepted", "error", err)
 			pause(ctx, acceptPause) // out of descriptors, most likely
 			continue
 		}
 		connections.Go(func() {
 			if err := pass(ctx, near, dial, address); err != nil {
-				logging.From(ctx).WarnContext(ctx, "connection not forwarded", slog.String("address", address), slog.Any("error", err))
+				logging.From(ctx).WarnContext(ctx, "connection not forwarded", "address", address, "error", err)
 			}
 		})
 	}

@@ -25,7 +25,7 @@ func lockLabs(ctx context.Context, detail func(string)) (unlock func(), err erro
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
 	for {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits an int
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			detail("")
 			return func() { _ = dir.Close() }, nil

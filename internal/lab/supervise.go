@@ -5,7 +5,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 
 	"golang.org/x/sync/errgroup"
@@ -43,7 +42,7 @@ func Supervise(ctx context.Context, name string) error {
 		})
 		group.Go(func() error { return cluster.approve(ctx) })
 	}
-	logging.From(ctx).InfoContext(ctx, "supervising lab", slog.String("lab", name))
+	logging.From(ctx).InfoContext(ctx, "supervising lab", "lab", name)
 	return group.Wait()
 }
 
@@ -60,7 +59,7 @@ func (c *Cluster) approve(ctx context.Context) error {
 	approver := &kube.Approver{
 		Client:    client,
 		Addresses: func(node string) []string { return addresses[node] },
-		Logger:    logging.From(ctx).With(slog.String("cluster", c.Name)),
+		Logger:    logging.From(ctx).With("cluster", c.Name),
 	}
 	return approver.Run(ctx)
 }

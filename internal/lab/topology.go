@@ -39,11 +39,11 @@ func plans() []plan {
 	return []plan{
 		{
 			name: CaaS, ports: kube.Ports{APIServer: 6443, Etcd: 2379, EtcdPeer: 2380},
-			serviceCIDR: cidr(10, 101), podCIDR: cidr(10, 201), dns: lanAddress(53), firstNode: 101,
+			serviceCIDR: cidr(101), podCIDR: cidr(201), dns: lanAddress(53), firstNode: 101,
 		},
 		{
 			name: AF, ports: kube.Ports{APIServer: 7443, Etcd: 3379, EtcdPeer: 3380},
-			serviceCIDR: cidr(10, 102), podCIDR: cidr(10, 202), dns: lanAddress(54), firstNode: 151,
+			serviceCIDR: cidr(102), podCIDR: cidr(202), dns: lanAddress(54), firstNode: 151,
 		},
 	}
 }
@@ -68,8 +68,9 @@ func onLAN(address netip.Addr) netip.Prefix { return netip.PrefixFrom(address, 2
 // alone is an address that stands for itself, without its network.
 func alone(address netip.Addr) netip.Prefix { return netip.PrefixFrom(address, address.BitLen()) }
 
-func cidr(first, second byte) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{first, second}), 16)
+// cidr is a network that the whole cluster shares.
+func cidr(second byte) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second}), 16)
 }
 
 // nodePlan is one node; the first has index 1.

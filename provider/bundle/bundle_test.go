@@ -125,25 +125,30 @@ func TestProjectedContents(t *testing.T) {
 	}{
 		"whole ConfigMap": {
 			[]corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: reference("config")}}},
-			map[string]string{"a": "1", "b": "pa$$ $(X) $y", "bad=key": "x"}, map[string][]byte{"bin": {0xff, 0}},
+			map[string]string{"a": "1", "b": "pa$$ $(X) $y", "bad=key": "x"},
+			map[string][]byte{"bin": {0xff, 0}},
 		},
 		"items": {
 			[]corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
 				LocalObjectReference: reference("config"), Items: []corev1.KeyToPath{{Key: "a", Path: "dir/file"}},
 			}}},
-			map[string]string{"dir/file": "1"}, nil,
+			map[string]string{"dir/file": "1"},
+			nil,
 		},
 		"secret": {
 			[]corev1.VolumeProjection{{Secret: &corev1.SecretProjection{LocalObjectReference: reference("secret")}}},
-			map[string]string{"key": "hidden"}, nil,
+			map[string]string{"key": "hidden"},
+			nil,
 		},
 		"optional and missing": {
 			[]corev1.VolumeProjection{{Secret: &corev1.SecretProjection{LocalObjectReference: reference("none"), Optional: new(true)}}},
-			map[string]string{}, nil,
+			map[string]string{},
+			nil,
 		},
 		"optional trust bundle": {
 			[]corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Optional: new(true)}}},
-			map[string]string{}, nil,
+			map[string]string{},
+			nil,
 		},
 		"own authority":           {[]corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: reference("kube-root-ca.crt")}}}, map[string]string{"ca.crt": "outside"}, nil},
 		"name":                    {[]corev1.VolumeProjection{field("metadata.name")}, map[string]string{"f": "pod"}, nil},

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"context"
+	"maps"
 	"net"
 	"unicode/utf8"
 
@@ -104,9 +105,7 @@ func (b *build) projectConfigMap(ctx context.Context, content files, source *cor
 	for key, text := range object.Data {
 		data[key] = []byte(text)
 	}
-	for key, bytes := range object.BinaryData {
-		data[key] = bytes
-	}
+	maps.Copy(data, object.BinaryData)
 	if ca := b.collector.cfg.APIServer.CA; source.Name == rootCA && ca != "" {
 		data["ca.crt"] = []byte(ca)
 	}
@@ -126,9 +125,7 @@ func (b *build) projectSecret(ctx context.Context, content files, source *corev1
 // add takes over all of data, or the items of it.
 func (f files) add(data files, items []corev1.KeyToPath, optional bool, missing MissingError) error {
 	if len(items) == 0 {
-		for key, bytes := range data {
-			f[key] = bytes
-		}
+		maps.Copy(f, data)
 		return nil
 	}
 	for _, item := range items {

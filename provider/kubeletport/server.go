@@ -149,6 +149,6 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.http.Shutdown(closing); err != nil {
 		_ = s.http.Close()
 	}
-	<-served
+	<-served //nolint:errcheck // it only says that the server was closed
 	return nil
 }

@@ -85,8 +85,13 @@ func (d *discard) WriteHeader(int)             {}
 
 func answer(w http.ResponseWriter, value any) {
 	// Upstream flushes its status before the body, so there is no content type.
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	w.WriteHeader(http.StatusOK)
-	_ = json.NewEncoder(w).Encode(value)
+	_, _ = w.Write(append(encoded, '\n'))
 }
 
 func (f *Far) ping(w http.ResponseWriter, _ *http.Request, _ []byte) {
@@ -203,13 +208,12 @@ func (f *Far) watch(w http.ResponseWriter, r *http.Request, _ []byte) {
 		f.mu.Unlock()
 	}()
 	w.Header().Set("Content-Type", interlink.ContentTypeStream)
-	encoder := json.NewEncoder(w)
 	for {
 		select {
 		case <-r.Context().Done():
 			return
 		case event, open := <-stream:
-			if !open || encoder.Encode(event) != nil {
+			if !open || send(w, event) != nil {
 				return
 			}
 			if len(stream) == 0 {
@@ -217,6 +221,11 @@ func (f *Far) watch(w http.ResponseWriter, r *http.Request, _ []byte) {
 			}
 		}
 	}
+}
+
+// send writes one line of the stream.
+func send(w http.ResponseWriter, event interlink.StatusEvent) error {
+	return json.NewEncoder(w).Encode(event)
 }
 
 func run(status *corev1.ContainerStatus) {

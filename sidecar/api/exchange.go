@@ -59,20 +59,21 @@ func (g *Gateway) handle(kind kind, answer answerer) http.Handler {
 		}
 		x := &exchange{w: w, r: r, client: client, session: sessionOf(r)}
 		logger := logging.From(r.Context()).With("session", x.session, "client", client, "path", r.URL.Path)
-		x.r = r.WithContext(logging.Into(r.Context(), logger))
+		ctx := logging.Into(r.Context(), logger)
+		x.r = r.WithContext(ctx)
 		w.Header().Set(interlink.HeaderSession, x.session)
-		share, done, err := g.turns.take(x.r.Context(), kind, client)
+		share, done, err := g.turns.take(ctx, kind, client)
 		if err != nil {
-			x.fail(err)
+			x.fail(ctx, err)
 			return
 		}
 		defer done()
 		x.buffered = share
 		start := time.Now()
 		if err := answer(x); err != nil {
-			x.fail(err)
+			x.fail(ctx, err)
 		}
-		logger.DebugContext(r.Context(), "request answered", "duration", time.Since(start))
+		logger.DebugContext(ctx, "request answered", "duration", time.Since(start))
 	})
 }
 
@@ -90,8 +91,7 @@ func (g *Gateway) refuseCaller(w http.ResponseWriter, r *http.Request, err error
 
 // fail answers an error: a refusal as it says, a caller that has gone not at
 // all, and anything else with 500, which is what upstream answers.
-func (x *exchange) fail(err error) {
-	ctx := x.r.Context()
+func (x *exchange) fail(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		logging.From(ctx).DebugContext(ctx, "caller left before the answer", "error", err)
 	}

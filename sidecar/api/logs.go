@@ -37,7 +37,7 @@ func (g *Gateway) logs(x *exchange) error {
 	}
 	ctx := x.r.Context()
 	if request.Opts.Follow {
-		stream, cancel := httpserver.Stream(x.r)
+		stream, cancel := httpserver.Stream(ctx)
 		defer cancel()
 		ctx = stream
 	}
@@ -51,7 +51,7 @@ func (g *Gateway) logs(x *exchange) error {
 	x.w.Header().Set("X-Content-Type-Options", "nosniff")
 	flushed := &flushing{to: x.w, control: http.NewResponseController(x.w)}
 	if err := flushed.flush(); err != nil {
-		return nil //nolint:nilerr // the caller has gone, there is nobody to tell
+		return nil // the caller has gone, there is nobody to tell
 	}
 	_, err = io.CopyBuffer(flushed, io.MultiReader(answer.Body), make([]byte, logChunk))
 	if err != nil && ctx.Err() == nil && flushed.err == nil {

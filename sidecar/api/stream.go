@@ -29,7 +29,7 @@ func (g *Gateway) stream(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := httpserver.Stream(x.r)
+	ctx, cancel := httpserver.Stream(x.r.Context())
 	defer cancel()
 	logger := logging.From(ctx)
 	proxy := &httputil.ReverseProxy{

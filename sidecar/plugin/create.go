@@ -19,7 +19,7 @@ import (
 // create makes one pod of an origin run in the target cluster. A pod that was
 // created before is answered from the table, without a request to the cluster.
 func (p *Plugin) create(w http.ResponseWriter, r *http.Request) {
-	ctx := requestContext(r)
+	ctx := r.Context()
 	select {
 	case p.creating <- struct{}{}:
 		defer func() { <-p.creating }()

@@ -13,7 +13,7 @@ import (
 // delete removes the created pod of an origin's pod, or sees to it that it is never
 // created. A pod that is unknown everywhere is deleted.
 func (p *Plugin) delete(w http.ResponseWriter, r *http.Request) {
-	ctx := requestContext(r)
+	ctx := r.Context()
 	data, err := body(w, r, p.settings.MaxCreateBytes)
 	if err != nil {
 		bodyError(w, err)

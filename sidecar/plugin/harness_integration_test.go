@@ -109,37 +109,37 @@ type sidecar struct {
 var namespaces atomic.Int32
 
 // start runs a plugin over HTTP; change may be nil.
-func start(t testing.TB, change func(*plugin.Settings)) *sidecar {
-	t.Helper()
-	cluster := shared.Cluster(t)
+func start(tb testing.TB, change func(*plugin.Settings)) *sidecar {
+	tb.Helper()
+	cluster := shared.Cluster(tb)
 	admin := cluster.Client()
 	namespace := fmt.Sprintf("test-%d", namespaces.Add(1))
-	_, err := admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	waitForDefaultAccount(t, admin, namespace)
-	return startIn(t, admin, namespace, change)
+	_, err := admin.CoreV1().Namespaces().Create(tb.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	require.NoError(tb, err)
+	waitForDefaultAccount(tb, admin, namespace)
+	return startIn(tb, admin, namespace, change)
 }
 
 // waitForDefaultAccount waits for what pods of a new namespace need.
-func waitForDefaultAccount(t testing.TB, admin kubernetes.Interface, namespace string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		_, err := admin.CoreV1().ServiceAccounts(namespace).Get(t.Context(), "default", metav1.GetOptions{})
+func waitForDefaultAccount(tb testing.TB, admin kubernetes.Interface, namespace string) {
+	tb.Helper()
+	require.Eventually(tb, func() bool {
+		_, err := admin.CoreV1().ServiceAccounts(namespace).Get(tb.Context(), "default", metav1.GetOptions{})
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond, "the default ServiceAccount appears")
 }
 
 // startIn runs a (further) plugin on a namespace.
-func startIn(t testing.TB, admin kubernetes.Interface, namespace string, change func(*plugin.Settings)) *sidecar {
-	t.Helper()
-	return startAs(t, admin, namespace, "", change)
+func startIn(tb testing.TB, admin kubernetes.Interface, namespace string, change func(*plugin.Settings)) *sidecar {
+	tb.Helper()
+	return startAs(tb, admin, namespace, "", change)
 }
 
 // startAs runs a plugin with the rights of a user; "" is the administrator.
-func startAs(t testing.TB, admin kubernetes.Interface, namespace, user string, change func(*plugin.Settings)) *sidecar {
-	t.Helper()
-	s := &sidecar{t: t, namespace: namespace, admin: admin, recorder: &recorder{}, registry: prometheus.NewRegistry()}
-	config := shared.Cluster(t).RESTConfig()
+func startAs(tb testing.TB, admin kubernetes.Interface, namespace, user string, change func(*plugin.Settings)) *sidecar {
+	tb.Helper()
+	s := &sidecar{t: tb, namespace: namespace, admin: admin, recorder: &recorder{}, registry: prometheus.NewRegistry()}
+	config := shared.Cluster(tb).RESTConfig()
 	config.Impersonate.UserName = user
 	if user != "" {
 		config.Impersonate.Groups = []string{"system:authenticated"}
@@ -149,25 +149,25 @@ func startAs(t testing.TB, admin kubernetes.Interface, namespace, user string, c
 		return s.recorder
 	})
 	client, err := kubernetes.NewForConfig(config)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	settings := plugin.Settings{Namespace: plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: namespace}}
 	if change != nil {
 		change(&settings)
 	}
 	p, err := plugin.New(plugin.Config{Client: client, Settings: settings, Registry: s.registry})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	server, err := httpserver.New(httpserver.Config{Address: "127.0.0.1:0", Handler: p.Handler(), GracePeriod: time.Second})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	s.url = "http://" + server.Addr().String()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	var running sync.WaitGroup
 	running.Go(func() { _ = p.Run(ctx) })
 	running.Go(func() { _ = server.Run(ctx) })
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	require.Eventually(t, func() bool {
+	require.Eventually(tb, func() bool {
 		code, _, _ := s.call(http.MethodGet, interlink.PathStatus, []corev1.Pod{}, nil)
 		return code == http.StatusOK
 	}, 30*time.Second, 20*time.Millisecond, "the ping is answered")
@@ -296,7 +296,8 @@ func withObjects(request *interlink.PluginPod) *interlink.PluginPod {
 		}}},
 	}
 	spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-		{Name: "cfg", MountPath: "/cfg"}, {Name: "key", MountPath: "/key"},
+		{Name: "cfg", MountPath: "/cfg"},
+		{Name: "key", MountPath: "/key"},
 		{Name: "kube-api-access", MountPath: "/var/run/secrets/kubernetes.io/serviceaccount"},
 	}
 	request.Containers = []interlink.PluginContainer{{

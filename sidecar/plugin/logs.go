@@ -37,7 +37,7 @@ func (p *Plugin) containerLog(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	ctx, cancel := httpserver.Stream(r.WithContext(requestContext(r)))
+	ctx, cancel := httpserver.Stream(r.Context())
 	defer cancel()
 	pod, err := p.find(ctx, keyOf(r, wanted.PodUID))
 	if err != nil {

@@ -141,7 +141,7 @@ func (p *Plugin) Handler() http.Handler {
 	} {
 		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	}
-	router.Use(p.metrics.http.Mux)
+	router.Use(p.metrics.http.Mux, correlate)
 	return router
 }
 
@@ -167,13 +167,17 @@ func (p *Plugin) find(ctx context.Context, key table.Key) (*corev1.Pod, error) {
 	return found[0], nil
 }
 
-// requestContext gives the request's log lines its correlation id.
-func requestContext(r *http.Request) context.Context {
-	session := r.Header.Get(interlink.HeaderSession)
-	if session == "" || len(session) > 128 {
-		return r.Context()
-	}
-	return logging.Into(r.Context(), logging.From(r.Context()).With("session", session))
+// correlate gives a request's log lines its correlation id.
+func correlate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		session := r.Header.Get(interlink.HeaderSession)
+		if session == "" || len(session) > 128 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx := r.Context()
+		next.ServeHTTP(w, r.WithContext(logging.Into(ctx, logging.From(ctx).With("session", session))))
+	})
 }
 
 // body reads a request's body of at most limit bytes.

@@ -26,9 +26,9 @@ type Settings struct {
 	// that hide other tenants' objects demand one, for instance osn.infn.it/userid=….
 	Selector string `json:"selector,omitempty"`
 	// Policy says how pods are translated.
-	Policy translate.Policy `json:"policy,omitempty"`
+	Policy translate.Policy `json:"policy"`
 	// Capacity says what the virtual node offers.
-	Capacity CapacitySettings `json:"capacity,omitempty"`
+	Capacity CapacitySettings `json:"capacity"`
 	// MaxCreateBytes bounds a create or delete request; default 32 MiB.
 	MaxCreateBytes int64 `json:"maxCreateBytes,omitempty"`
 	// MaxStatusBytes bounds a status request; default 128 MiB.
@@ -36,9 +36,9 @@ type Settings struct {
 	// MaxCreates bounds the creates that are worked on at once; default 256.
 	MaxCreates int `json:"maxCreates,omitempty"`
 	// RequestTimeout bounds one create or delete; default 1m.
-	RequestTimeout metav1.Duration `json:"requestTimeout,omitempty"`
+	RequestTimeout metav1.Duration `json:"requestTimeout"`
 	// TombstoneLife is how long a deleted pod cannot be created again; default 30m, at least 10m.
-	TombstoneLife metav1.Duration `json:"tombstoneLife,omitempty"`
+	TombstoneLife metav1.Duration `json:"tombstoneLife"`
 }
 
 // CapacitySettings say what the virtual node offers.
@@ -58,11 +58,11 @@ type CapacitySettings struct {
 type NamespaceMode string
 
 const (
-	// NamespaceFixed: every pod goes to one namespace.
+	// NamespaceFixed sends every pod to one namespace.
 	NamespaceFixed NamespaceMode = "fixed"
-	// NamespaceMap: a table from origin to target namespaces; others are refused.
+	// NamespaceMap looks it up in a table from origin to target namespaces; others are refused.
 	NamespaceMap NamespaceMode = "map"
-	// NamespaceSame: the namespace of the same name.
+	// NamespaceSame takes the namespace of the same name.
 	NamespaceSame NamespaceMode = "same"
 )
 

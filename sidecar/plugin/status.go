@@ -18,7 +18,7 @@ import (
 // status answers a list of pods from the table, in one pass. An empty list asks
 // whether the plugin works.
 func (p *Plugin) status(w http.ResponseWriter, r *http.Request) {
-	ctx := requestContext(r)
+	ctx := r.Context()
 	data, err := body(w, r, p.settings.MaxStatusBytes)
 	if err != nil {
 		bodyError(w, err)

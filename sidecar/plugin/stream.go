@@ -36,7 +36,7 @@ func (p *Plugin) stream(w http.ResponseWriter, r *http.Request) {
 	selection := table.Selection{
 		Origin: originOf(r), Cluster: query.Get(interlink.QueryCluster), Node: query.Get(interlink.QueryNode),
 	}
-	ctx, cancel := httpserver.Stream(r.WithContext(requestContext(r)))
+	ctx, cancel := httpserver.Stream(r.Context())
 	defer cancel()
 	p.metrics.streams.Inc()
 	defer p.metrics.streams.Dec()

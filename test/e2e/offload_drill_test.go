@@ -48,7 +48,7 @@ func TestOffloadKill(t *testing.T) {
 	w := theWorld(t).onFakeNodes(t)
 	seed := drillSeed(t)
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a drill must be repeatable
+	random := rand.New(rand.NewPCG(seed, 0)) // a drill must be repeatable
 	falseEnds := w.watchEnds(t, "drill")
 
 	w.deployment(t, "drill", 100, nil)

@@ -49,7 +49,7 @@ func Requests(tb testing.TB, directory string) map[string]Request {
 	require.NotEmpty(tb, files, "no recorded requests in %s", directory)
 	requests := map[string]Request{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(filepath.Clean(file))
 		require.NoError(tb, err)
 		head, body, _ := strings.Cut(string(text), "\n\n")
 		lines := strings.Split(strings.TrimSuffix(head, "\n"), "\n")
@@ -69,7 +69,7 @@ func Requests(tb testing.TB, directory string) map[string]Request {
 // Answer reads one recorded answer.
 func Answer(tb testing.TB, directory, name string) []byte {
 	tb.Helper()
-	text, err := os.ReadFile(filepath.Join(directory, name+".json"))
+	text, err := os.ReadFile(filepath.Clean(filepath.Join(directory, name+".json")))
 	require.NoError(tb, err)
 	return bytes.TrimSpace(text)
 }

@@ -104,7 +104,7 @@ func Corefile(config Config) (string, error) {
 	for _, zone := range slices.Sorted(maps.Keys(config.Peers)) {
 		block([]string{zone}, fmt.Sprintf("forward . %s", netip.AddrPortFrom(config.Peers[zone], dnsPort)))
 	}
-	block([]string{"."}, "template ANY ANY {", "    rcode NXDOMAIN", "}")
+	block([]string{"."}, "template ANY ANY {", "    rcode NXDOMAIN", "}") //nolint:dupword // any class, any type
 	return out.String(), nil
 }
 

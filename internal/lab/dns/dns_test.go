@@ -30,6 +30,7 @@ func TestCorefile(t *testing.T) {
 	}
 	corefile, err := dns.Corefile(config)
 	require.NoError(t, err)
+	//nolint:dupword // any class, any type
 	assert.Equal(t, `cluster.local caas.lab in-addr.arpa ip6.arpa {
     bind 10.88.0.53
     errors

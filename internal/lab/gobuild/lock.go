@@ -23,7 +23,7 @@ func lock(ctx context.Context, path string, waiting func()) (unlock func(), err 
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
 	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits an int
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
 		}

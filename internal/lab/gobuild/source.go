@@ -25,7 +25,7 @@ func FindSource(dir string) (string, error) {
 		dir = os.Getenv(SourceEnv)
 	}
 	if dir != "" {
-		if _, err := os.Stat(filepath.Join(dir, marker)); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, marker)); err != nil { //nolint:gosec // the user says where the source is
 			return "", fmt.Errorf("%s is not the source tree: %w", dir, err)
 		}
 		return filepath.Abs(dir)

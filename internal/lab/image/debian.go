@@ -107,19 +107,24 @@ func (w *layerWriter) copyRoot(reader *tar.Reader, exclude *regexp.Regexp) error
 		if unwanted(header.Name) || exclude.MatchString("/"+strings.TrimSuffix(header.Name, "/")) {
 			continue
 		}
-		if header.Typeflag == tar.TypeLink {
-			header.Linkname = strings.TrimPrefix(header.Linkname, "./")
-		}
-		if header.Typeflag == tar.TypeDir || header.Typeflag == tar.TypeSymlink {
-			w.seen[strings.Trim(header.Name, "/")] = true // /bin may be a link to /usr/bin
-		}
-		if err := w.tar.WriteHeader(header); err != nil {
-			return err
-		}
-		if _, err := io.Copy(w.tar, reader); err != nil {
+		if err := w.copyEntry(header, reader); err != nil {
 			return err
 		}
 	}
+}
+
+func (w *layerWriter) copyEntry(header *tar.Header, content io.Reader) error {
+	if header.Typeflag == tar.TypeLink {
+		header.Linkname = strings.TrimPrefix(header.Linkname, "./")
+	}
+	if header.Typeflag == tar.TypeDir || header.Typeflag == tar.TypeSymlink {
+		w.seen[strings.Trim(header.Name, "/")] = true // /bin may be a link to /usr/bin
+	}
+	if err := w.tar.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := io.Copy(w.tar, content)
+	return err
 }
 
 // codename is the name of this machine's release.

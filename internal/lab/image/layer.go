@@ -105,7 +105,7 @@ func sumOf(source string) (string, error) {
 
 // writeLayer makes the image's one layer: the Debian root file system, if any, then
 // the entries.
-func writeLayer(ctx context.Context, recipe Recipe, entries []entry, work string, report *report) (v1.Layer, error) {
+func writeLayer(ctx context.Context, recipe Recipe, entries []entry, work string, report *report) (v1.Layer, error) { //nolint:ireturn // the library has no other type for it
 	file, err := os.Create(filepath.Clean(filepath.Join(work, "layer.tar")))
 	if err != nil {
 		return nil, err

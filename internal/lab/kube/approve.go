@@ -80,10 +80,10 @@ func (a *Approver) handle(ctx context.Context, store cache.Store, name string) {
 	if !isRequest || len(request.Status.Conditions) > 0 {
 		return // decided already
 	}
-	logger := a.Logger.With(slog.String("request", name), slog.String("requestor", request.Spec.Username))
+	logger := a.Logger.With("request", name, "requestor", request.Spec.Username)
 	node := strings.TrimPrefix(request.Spec.Username, nodeUserPrefix)
 	if err := CheckServing(request, a.Addresses(node)); err != nil {
-		logger.DebugContext(ctx, "left serving certificate undecided", slog.Any("reason", err))
+		logger.DebugContext(ctx, "left serving certificate undecided", "reason", err)
 		return
 	}
 	request = request.DeepCopy()
@@ -93,7 +93,7 @@ func (a *Approver) handle(ctx context.Context, store cache.Store, name string) {
 	})
 	_, err = a.Client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, name, request, metav1.UpdateOptions{})
 	if err != nil {
-		logger.ErrorContext(ctx, "approve serving certificate", slog.Any("error", err)) // tried again at the next resync
+		logger.ErrorContext(ctx, "approve serving certificate", "error", err) // tried again at the next resync
 		return
 	}
 	logger.InfoContext(ctx, "approved serving certificate")

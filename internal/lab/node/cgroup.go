@@ -110,7 +110,7 @@ func inherit(parent, child, name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(child, name), value, 0o600)
+	return os.WriteFile(filepath.Join(child, name), value, 0o600) //nolint:gosec // below a cgroup that the caller made
 }
 
 // createUnified makes a cgroup in the version 2 hierarchy and hands it every

@@ -143,24 +143,9 @@ func writeFiles(config *Config) error {
 			return err
 		}
 	}
-	found, err := look(config.Dir)
+	files, err := makeFiles(config)
 	if err != nil {
 		return err
-	}
-	ca, err := os.ReadFile(config.CAFile)
-	if err != nil {
-		return fmt.Errorf("read CA certificate: %w", err)
-	}
-	proxyKubeconfig, err := os.ReadFile(config.ProxyKubeconfig)
-	if err != nil {
-		return fmt.Errorf("read kube-proxy's kubeconfig: %w", err)
-	}
-	files, err := config.files(found, ca, proxyKubeconfig)
-	if err != nil {
-		return fmt.Errorf("make configuration: %w", err)
-	}
-	if files[configFile], err = json.MarshalIndent(config, "", "  "); err != nil {
-		return fmt.Errorf("make configuration: %w", err)
 	}
 	for name, content := range files {
 		path := config.path(name)
@@ -172,4 +157,28 @@ func writeFiles(config *Config) error {
 		}
 	}
 	return nil
+}
+
+// makeFiles returns the contents of a node's files by their paths in its directory.
+func makeFiles(config *Config) (map[string][]byte, error) {
+	found, err := look(config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(config.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read CA certificate: %w", err)
+	}
+	proxyKubeconfig, err := os.ReadFile(config.ProxyKubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kube-proxy's kubeconfig: %w", err)
+	}
+	files, err := config.files(found, ca, proxyKubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("make configuration: %w", err)
+	}
+	if files[configFile], err = json.MarshalIndent(config, "", "  "); err != nil {
+		return nil, fmt.Errorf("make configuration: %w", err)
+	}
+	return files, nil
 }

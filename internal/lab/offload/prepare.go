@@ -137,14 +137,12 @@ func (p *Path) AwaitReady(ctx context.Context) error {
 	for {
 		node, err := client.CoreV1().Nodes().Get(ctx, p.Node, metav1.GetOptions{})
 		if err == nil {
-			for _, condition := range node.Status.Conditions {
-				if condition.Type != corev1.NodeReady {
-					continue
-				}
-				if condition.Status == corev1.ConditionTrue {
-					return nil
-				}
-				state = condition.Reason + ": " + condition.Message
+			ready := readyCondition(node)
+			if ready.Status == corev1.ConditionTrue {
+				return nil
+			}
+			if ready.Type != "" {
+				state = ready.Reason + ": " + ready.Message
 			}
 		}
 		select {
@@ -153,4 +151,14 @@ func (p *Path) AwaitReady(ctx context.Context) error {
 			return fmt.Errorf("virtual node %s is not Ready: %s", p.Node, state)
 		}
 	}
+}
+
+// readyCondition is the node's Ready condition, or an empty one.
+func readyCondition(node *corev1.Node) corev1.NodeCondition {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition
+		}
+	}
+	return corev1.NodeCondition{}
 }

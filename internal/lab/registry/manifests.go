@@ -156,9 +156,7 @@ func (h *Handler) listTags(w http.ResponseWriter, r *http.Request) {
 			tags = append(tags, entry.Name())
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusOK)
-	_ = json.NewEncoder(w).Encode(struct {
+	answer(w, http.StatusOK, struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
 	}{name, tags})
@@ -173,12 +171,12 @@ func replaceFile(path string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("store manifest: %w", err)
 	}
-	defer func() { _ = os.Remove(temporary.Name()) }() // gone after the rename
+	defer func() { _ = os.Remove(temporary.Name()) }() //nolint:gosec // made just now; gone after the rename
 	_, err = temporary.Write(content)
 	if err := errors.Join(err, temporary.Close()); err != nil {
 		return fmt.Errorf("store manifest: %w", err)
 	}
-	if err := os.Rename(temporary.Name(), path); err != nil {
+	if err := os.Rename(temporary.Name(), path); err != nil { //nolint:gosec // the store checks names before they are paths
 		return fmt.Errorf("store manifest: %w", err)
 	}
 	return nil

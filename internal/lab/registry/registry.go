@@ -118,9 +118,19 @@ func fail(w http.ResponseWriter, err error) {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}
+	answer(w, refusal.status, map[string][]problem{"errors": {{Code: refusal.code, Message: refusal.message}}})
+}
+
+// answer writes a JSON answer.
+func answer(w http.ResponseWriter, status int, message any) {
+	encoded, err := json.Marshal(message)
+	if err != nil {
+		http.Error(w, "the answer cannot be encoded", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(refusal.status)
-	_ = json.NewEncoder(w).Encode(map[string][]problem{"errors": {{Code: refusal.code, Message: refusal.message}}})
+	w.WriteHeader(status)
+	_, _ = w.Write(append(encoded, '\n'))
 }
 
 // protocolError is an error that the client is told.

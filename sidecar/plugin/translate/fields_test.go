@@ -139,8 +139,8 @@ func TestRefusedFieldsRefuse(t *testing.T) {
 
 func jsonNames(object reflect.Type) []string {
 	var names []string
-	for i := range object.NumField() {
-		name, _, _ := strings.Cut(object.Field(i).Tag.Get("json"), ",")
+	for field := range object.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		names = append(names, name)
 	}
 	return names
@@ -157,7 +157,7 @@ func byJSON(object reflect.Value, name string) reflect.Value {
 
 // fill makes a value that is not zero.
 func fill(value reflect.Value) {
-	switch value.Kind() {
+	switch value.Kind() { //nolint:exhaustive // no field of a pod has another kind
 	case reflect.Pointer:
 		value.Set(reflect.New(value.Type().Elem()))
 		fill(value.Elem())

@@ -32,10 +32,14 @@ func TestEnv(t *testing.T) {
 			{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: reference("absent"), Optional: &yes}},
 		}
 		pod.Spec.Containers[0].Env = []corev1.EnvVar{
-			{Name: "NAME", ValueFrom: field("metadata.name")}, {Name: "NS", ValueFrom: field("metadata.namespace")},
-			{Name: "UID", ValueFrom: field("metadata.uid")}, {Name: "NODE", ValueFrom: field("spec.nodeName")},
-			{Name: "SA", ValueFrom: field("spec.serviceAccountName")}, {Name: "APP", ValueFrom: field("metadata.labels['app']")},
-			{Name: "NOTE", ValueFrom: field("metadata.annotations['note']")}, {Name: "IP", ValueFrom: field("status.podIP")},
+			{Name: "NAME", ValueFrom: field("metadata.name")},
+			{Name: "NS", ValueFrom: field("metadata.namespace")},
+			{Name: "UID", ValueFrom: field("metadata.uid")},
+			{Name: "NODE", ValueFrom: field("spec.nodeName")},
+			{Name: "SA", ValueFrom: field("spec.serviceAccountName")},
+			{Name: "APP", ValueFrom: field("metadata.labels['app']")},
+			{Name: "NOTE", ValueFrom: field("metadata.annotations['note']")},
+			{Name: "IP", ValueFrom: field("status.podIP")},
 			{Name: "CPU", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.cpu"}}},
 			{Name: "KEY", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: reference("key"), Key: "k"}}},
 			{Name: "NAME", Value: "$(NAME)-again"},

@@ -15,9 +15,9 @@ const maxReport = 16 << 10
 type Action string
 
 const (
-	// ActionMapped: the field has another value in the target cluster.
+	// ActionMapped says that the field has another value in the target cluster.
 	ActionMapped Action = "mapped"
-	// ActionDropped: the field has no meaning in the target cluster and is left out.
+	// ActionDropped says that the field has no meaning in the target cluster and is left out.
 	ActionDropped Action = "dropped"
 )
 

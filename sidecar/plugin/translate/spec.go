@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -131,9 +132,7 @@ func (t *translation) nodeSelector(from *corev1.PodSpec) map[string]string {
 	if left := len(from.NodeSelector) - len(selector); left > 0 {
 		t.dropped("spec.nodeSelector", fmt.Sprintf("%d of %d keys name labels of the origin's nodes", left, len(from.NodeSelector)))
 	}
-	for key, value := range t.policy.NodeSelector {
-		selector[key] = value
-	}
+	maps.Copy(selector, t.policy.NodeSelector)
 	if len(selector) == 0 {
 		return nil
 	}

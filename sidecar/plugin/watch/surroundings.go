@@ -145,22 +145,22 @@ func trimOther(object any) (any, error) {
 	}, nil
 }
 
-func (w *Watcher) nodeHandler() cache.ResourceEventHandler {
+func (w *Watcher) nodeHandler() cache.ResourceEventHandlerFuncs {
 	return follow(w, func() map[string]*corev1.Node { return w.nodes })
 }
 
-func (w *Watcher) otherHandler() cache.ResourceEventHandler {
+func (w *Watcher) otherHandler() cache.ResourceEventHandlerFuncs {
 	return follow(w, func() map[string]*corev1.Pod { return w.others })
 }
 
-func (w *Watcher) quotaHandler() cache.ResourceEventHandler {
+func (w *Watcher) quotaHandler() cache.ResourceEventHandlerFuncs {
 	return follow(w, func() map[string]*corev1.ResourceQuota { return w.quotas })
 }
 
 // follow keeps a map of objects by UID; into is called with the lock held. Updates
 // that change nothing but the resource version, such as a node's heartbeat, are
 // stored without waking anyone.
-func follow[T metav1.Object](w *Watcher, into func() map[string]T) cache.ResourceEventHandler {
+func follow[T metav1.Object](w *Watcher, into func() map[string]T) cache.ResourceEventHandlerFuncs {
 	set := func(object any) {
 		if typed, ok := object.(T); ok {
 			w.mu.Lock()

@@ -77,13 +77,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 	var synced []cache.InformerSynced
 	for _, namespace := range w.config.Namespaces {
 		informer := w.podInformer(namespace, translate.LabelManagedBy+"="+translate.ManagedBy, "")
-		registration, err := w.start(ctx, &running, informer, keep, cache.ResourceEventHandlerFuncs{
+		hasSynced, err := w.start(ctx, &running, informer, keep, cache.ResourceEventHandlerFuncs{
 			AddFunc: w.observe, UpdateFunc: func(_, pod any) { w.observe(pod) }, DeleteFunc: w.remove,
 		})
 		if err != nil {
 			return fmt.Errorf("watch pods in namespace %q: %w", namespace, err)
 		}
-		synced = append(synced, registration.HasSynced)
+		synced = append(synced, hasSynced)
 	}
 	running.Go(func() {
 		if err := w.surroundings(ctx, &running); err != nil {
@@ -101,7 +101,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 // podInformer lists and watches pods in a namespace by label and field selector.
-func (w *Watcher) podInformer(namespace, labels, fields string) cache.SharedIndexInformer {
+func (w *Watcher) podInformer(namespace, labels, fields string) cache.SharedIndexInformer { //nolint:ireturn // client-go's informers are interfaces
 	if w.config.Selector != "" {
 		labels += "," + w.config.Selector
 	}
@@ -111,11 +111,12 @@ func (w *Watcher) podInformer(namespace, labels, fields string) cache.SharedInde
 		})).Core().V1().Pods().Informer()
 }
 
-// start runs an informer until ctx is done.
+// start runs an informer until ctx is done, and returns what tells whether the handler
+// has seen all that was there.
 func (w *Watcher) start(
 	ctx context.Context, running *sync.WaitGroup, informer cache.SharedIndexInformer,
 	trim cache.TransformFunc, handler cache.ResourceEventHandler,
-) (cache.ResourceEventHandlerRegistration, error) {
+) (cache.InformerSynced, error) {
 	err := errors.Join(
 		informer.SetTransform(trim),
 		informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
@@ -132,7 +133,7 @@ func (w *Watcher) start(
 		return nil, err
 	}
 	running.Go(func() { informer.RunWithContext(ctx) })
-	return registration, nil
+	return registration.HasSynced, nil
 }
 
 // keep trims created pods before the informer stores them.

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` alone lists the targets. `make demo` and `make test` do all their own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO ?= go
+BIN := $(CURDIR)/bin
+BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar
+LINT := $(GO) tool -modfile=go.tools.mod golangci-lint
+# FOCUS picks one group of e2e tests or benchmarks; empty means all of them.
+FOCUS ?=
+LAB ?= demo
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install Debian's packages that the lab needs (root)
+	@hack/install-packages.sh
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@mkdir -p $(BIN)
+	@echo "building $(BINARIES)"
+	@$(GO) build -o $(BIN)/ $(BINARIES:%=./cmd/%)
+
+.PHONY: lab-up
+lab-up: deps build ## Start the lab: two real clusters on this machine
+	@$(BIN)/caas-lab up --name $(LAB)
+
+.PHONY: lab-down
+lab-down: ## Stop the lab and remove everything it made
+	@$(BIN)/caas-lab down --name $(LAB)
+
+.PHONY: demo
+demo: deps build ## The main job: a remote cluster's pods run on CaaS nodes
+	@$(BIN)/caas-lab demo --name $(LAB)
+
+.PHONY: images
+images: deps build ## Build the container images that the lab serves
+	@$(BIN)/caas-lab images
+
+.PHONY: test
+test: deps test-race e2e ## Everything: unit and integration under the race detector, every e2e group (root)
+
+.PHONY: test-unit
+test-unit: ## Unit tests without the race detector: seconds, no root
+	$(GO) test -shuffle=on ./...
+
+.PHONY: test-race
+test-race: ## Unit tests, and those on a real control plane, under the race detector
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
+
+.PHONY: e2e
+e2e: deps build ## Black-box tests on the lab; FOCUS=offload or FOCUS=lab picks a group (root)
+	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
+
+.PHONY: bench
+bench: deps build ## Measure; FOCUS=offload picks a group; writes bench/out/latest.json (root)
+	@$(BIN)/caas-lab bench --focus "$(FOCUS)" --out bench/out/latest.json
+
+.PHONY: lint
+lint: ## Run the linters
+	$(LINT) run ./...
+	$(LINT) run --build-tags=integration,e2e ./...
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(LINT) fmt ./...
+
+.PHONY: generate
+generate: ## Rebuild generated files
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: ## What CI checks before the tests: modules tidy, generated files fresh, lint
+	$(GO) mod tidy -diff
+	$(GO) vet ./...
+	@$(MAKE) --no-print-directory generate
+	@git diff --exit-code --stat -- '*zz_generated*'
+	@$(MAKE) --no-print-directory lint
