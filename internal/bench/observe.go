@@ -10,61 +10,60 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 )
 
 // observer notes when each pod of one label was first seen in a state, by the
 // clock of this process, so that both clusters are timed by the same clock.
 type observer struct {
-	stop context.CancelFunc
-	done chan struct{}
+	stop     context.CancelFunc
+	shutdown func()
 
 	mu      sync.Mutex
 	changed chan struct{}
 	running map[string]time.Time
 	gone    map[string]time.Time
 	marks   map[string]time.Time
-	err     error
 }
 
 // markCondition is the pod condition whose message the status benchmark changes;
 // it is one that a kubelet owns, so it travels to the origin.
 const markCondition = corev1.PodReady
 
-// observe watches the pods of namespace that carry label until stop is called.
+// observe follows the pods of namespace that carry label until close is called.
+// It is an informer, so it outlives what ends a single watch.
 func observe(ctx context.Context, client kubernetes.Interface, namespace, selector string) (*observer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	o := &observer{
-		stop: cancel, done: make(chan struct{}), changed: make(chan struct{}),
+		stop: cancel, changed: make(chan struct{}),
 		running: map[string]time.Time{}, gone: map[string]time.Time{}, marks: map[string]time.Time{},
 	}
-	stream, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: selector})
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = selector }))
+	informer := factory.Core().V1().Pods().Informer()
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { o.note(object, false) },
+		UpdateFunc: func(_, object any) { o.note(object, false) },
+		DeleteFunc: func(object any) { o.note(object, true) },
+	})
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("watch pods %s in %s: %w", selector, namespace, err)
 	}
-	go func() {
-		defer close(o.done)
-		defer stream.Stop()
-		for event := range stream.ResultChan() {
-			o.note(event, time.Now())
-		}
-		o.fail(fmt.Errorf("watch of pods %s in %s ended", selector, namespace))
-	}()
+	factory.Start(ctx.Done())
+	o.shutdown = factory.Shutdown
+	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		o.close()
+		return nil, fmt.Errorf("watch pods %s in %s: %w", selector, namespace, context.Cause(ctx))
+	}
 	return o, nil
 }
 
 func (o *observer) close() {
 	o.stop()
-	<-o.done
-}
-
-func (o *observer) fail(err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.err = err
-	o.wake()
+	o.shutdown()
 }
 
 // wake tells waiters that something changed; the caller holds mu.
@@ -73,14 +72,18 @@ func (o *observer) wake() {
 	o.changed = make(chan struct{})
 }
 
-func (o *observer) note(event watch.Event, now time.Time) {
-	pod, ok := event.Object.(*corev1.Pod)
+func (o *observer) note(object any, deleted bool) {
+	now := time.Now()
+	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	pod, ok := object.(*corev1.Pod)
 	if !ok {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if event.Type == watch.Deleted {
+	if deleted {
 		o.gone[pod.Name] = now
 	} else if _, seen := o.running[pod.Name]; !seen && pod.Status.Phase == corev1.PodRunning {
 		o.running[pod.Name] = now
@@ -100,13 +103,10 @@ func (o *observer) note(event watch.Event, now time.Time) {
 func (o *observer) await(ctx context.Context, what string, done func() bool) error {
 	for {
 		o.mu.Lock()
-		finished, changed, err := done(), o.changed, o.err
+		finished, changed := done(), o.changed
 		o.mu.Unlock()
 		if finished {
 			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 		select {
 		case <-changed:
