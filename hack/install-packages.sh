@@ -5,7 +5,8 @@
 # does; does nothing when all of them are there. Needs root and apt.
 set -eu
 
-# Whatever internal/lab/node lists as its requirements comes from these.
+# Whatever internal/lab/node lists as its requirements comes from these; python3-numpy is
+# for the tests of the physics example.
 packages="
   busybox-static
   ca-certificates
@@ -16,6 +17,7 @@ packages="
   mmdebstrap
   mount
   nftables
+  python3-numpy
   runc
   util-linux
 "

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -172,6 +173,10 @@ func (w *world) onFakeNodes(t *testing.T) *world {
 		NodeSelector: map[string]string{fakeLabel: "true"}, Tolerations: []corev1.Toleration{toleration},
 	})
 	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, fake.path.StopAll(w.cleanup))
+		assert.NoError(t, w.af.CoreV1().Nodes().Delete(w.cleanup, fake.node, metav1.DeleteOptions{}))
+	})
 	return &fake
 }
 
