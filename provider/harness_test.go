@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -42,6 +44,10 @@ type harness struct {
 	events *record.FakeRecorder
 	node   *provider.Provider
 	stop   func()
+	// watches counts the watches of pods that are open. client-go's object tracker
+	// forgets what happens between a list and the watch that follows it, which no
+	// API server does, so nothing may happen then.
+	watches atomic.Int64
 	// silent keeps the far end's first answer back.
 	silent bool
 }
@@ -52,6 +58,11 @@ func start(t *testing.T, options providertest.Options, objects ...*corev1.Pod) *
 	for _, pod := range objects {
 		require.NoError(t, h.client.Tracker().Add(pod))
 	}
+	h.client.PrependWatchReactor("pods", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		stream, err := h.client.Tracker().Watch(action.GetResource(), action.GetNamespace())
+		h.watches.Add(1)
+		return true, stream, err
+	})
 	return h
 }
 
@@ -72,7 +83,7 @@ func (h *harness) up() {
 	logger := slog.New(slog.NewTextHandler(h.t.Output(), &slog.HandlerOptions{Level: level}))
 	ctx, cancel := context.WithCancel(logging.Into(h.t.Context(), logger))
 	done := make(chan error, 1)
-	node := h.node
+	node, watches := h.node, h.watches.Load()
 	go func() { done <- node.Run(ctx) }()
 	if !h.silent {
 		node.Offer(h.far.Ping())
@@ -86,7 +97,7 @@ func (h *harness) up() {
 		}
 	}
 	h.t.Cleanup(h.stop)
-	require.Eventually(h.t, node.Ready, patience, glance)
+	require.Eventually(h.t, func() bool { return node.Ready() && h.watches.Load() > watches }, patience, glance)
 }
 
 func newPod(name string, edits ...func(*corev1.Pod)) *corev1.Pod {

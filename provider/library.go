@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/virtual-kubelet/virtual-kubelet/log"
@@ -59,10 +60,25 @@ func (p *Provider) runPodController(ctx context.Context, controller *node.PodCon
 // errors are of interest to operators. The library's own adapter panics on some
 // of its messages.
 func LibraryLogger(logger *slog.Logger) log.Logger { //nolint:ireturn // the library's interface is what it takes
-	return libraryLogger{logger}
+	return libraryLogger{logger: logger}
 }
 
-type libraryLogger struct{ logger *slog.Logger }
+type libraryLogger struct {
+	logger *slog.Logger
+	// failed: an error is attached to the logger.
+	failed bool
+}
+
+// failure is the level of what the library calls an error. Without an error value
+// it is none: the library says so, for one, of every object whose deletion the
+// provider holds back.
+func (l libraryLogger) failure(arguments []any) slog.Level {
+	isError := func(argument any) bool { _, ok := argument.(error); return ok }
+	if l.failed || slices.ContainsFunc(arguments, isError) {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
 
 func (l libraryLogger) write(level slog.Level, text func() string) {
 	if l.logger.Enabled(context.Background(), level) {
@@ -84,8 +100,8 @@ func (l libraryLogger) Info(a ...any)             { l.write(slog.LevelDebug, pla
 func (l libraryLogger) Infof(f string, a ...any)  { l.write(slog.LevelDebug, formatted(f, a)) }
 func (l libraryLogger) Warn(a ...any)             { l.write(slog.LevelDebug, plain(a)) }
 func (l libraryLogger) Warnf(f string, a ...any)  { l.write(slog.LevelDebug, formatted(f, a)) }
-func (l libraryLogger) Error(a ...any)            { l.write(slog.LevelWarn, plain(a)) }
-func (l libraryLogger) Errorf(f string, a ...any) { l.write(slog.LevelWarn, formatted(f, a)) }
+func (l libraryLogger) Error(a ...any)            { l.write(l.failure(a), plain(a)) }
+func (l libraryLogger) Errorf(f string, a ...any) { l.write(l.failure(a), formatted(f, a)) }
 
 // Fatal does not end the process: no library may.
 func (l libraryLogger) Fatal(a ...any)            { l.write(slog.LevelError, plain(a)) }
@@ -105,9 +121,9 @@ func (l libraryLogger) WithFields(fields log.Fields) log.Logger { //nolint:iretu
 	for key, value := range fields {
 		attributes = append(attributes, slog.Any(key, value))
 	}
-	return libraryLogger{l.logger.With(attributes...)}
+	return libraryLogger{logger: l.logger.With(attributes...), failed: l.failed}
 }
 
 func (l libraryLogger) WithError(err error) log.Logger { //nolint:ireturn // demanded by the library
-	return libraryLogger{l.logger.With("error", err)}
+	return libraryLogger{logger: l.logger.With("error", err), failed: true}
 }

@@ -144,6 +144,12 @@ func TestNothingIsLostNorDoubled(t *testing.T) {
 				}
 				<-time.NewTimer(time.Duration(random.IntN(15)) * time.Millisecond).C
 			}
+			disagreement := ""
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log(disagreement)
+				}
+			})
 			h.until("both ends agree", func() bool {
 				pods, err := h.client.CoreV1().Pods("user").List(t.Context(), metav1.ListOptions{})
 				require.NoError(t, err)
@@ -151,9 +157,11 @@ func TestNothingIsLostNorDoubled(t *testing.T) {
 				for i := range pods.Items {
 					pod := &pods.Items[i]
 					if pod.DeletionTimestamp != nil || pod.Status.Phase != corev1.PodRunning || !slices.Contains(held, pod.UID) {
+						disagreement = fmt.Sprintf("%s: deleted %v, %s %s, the far end holds %v", pod.UID, pod.DeletionTimestamp, pod.Status.Phase, pod.Status.Message, held)
 						return false
 					}
 				}
+				disagreement = fmt.Sprintf("%d pods at the origin, the far end holds %v", len(pods.Items), held)
 				return len(pods.Items) == len(held)
 			})
 			if len(options.Extensions) > 0 {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -66,6 +67,7 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	if err != nil {
 		return err
 	}
+	logging.CaptureKlog(logging.From(ctx))
 	logging.From(ctx).Info("virtual kubelet starts", "node", s.Node.Name, "clusterId", s.ClusterID,
 		"farEnd", s.FarEnd.BaseURL, "version", cli.Version())
 	group, ctx := errgroup.WithContext(ctx)
@@ -90,6 +92,15 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	return group.Wait()
 }
 
+// kubeletVersion is what the Node object shows; Kubernetes' tools expect a
+// semantic version there, which a build from a work tree has not.
+func kubeletVersion(version string) string {
+	if !strings.HasPrefix(version, "v") {
+		return "v0.0.0-devel"
+	}
+	return strings.ReplaceAll(version, " ", "+")
+}
+
 // core makes the node and the pods on it, who tell each other what the far end says.
 func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Client, recorder record.EventRecorder,
 	registry prometheus.Registerer,
@@ -105,7 +116,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 		Taints:       s.Node.Taints,
 		Capacity:     s.Node.Capacity,
 		PodCIDR:      s.Node.PodCIDR,
-		Version:      cli.Version(),
+		Version:      kubeletVersion(cli.Version()),
 		PingInterval: s.PingInterval,
 		PingFailures: s.PingFailures,
 		OnPing:       func(answer interlink.PingResponse) { pods.Offer(answer) },

@@ -148,15 +148,23 @@ func (n *Node) changed() {
 	}
 }
 
+// recheck is the longest time between pings of a far end that is not usable, so
+// that the node is back soon after it.
+const recheck = time.Second
+
 func (n *Node) pingLoop(ctx context.Context) {
-	ticker := time.NewTicker(n.cfg.PingInterval)
-	defer ticker.Stop()
 	for {
 		n.ping(ctx)
+		pause := n.cfg.PingInterval
+		if !n.Ready() {
+			pause = min(pause, recheck)
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 	}
 }
