@@ -31,7 +31,7 @@ build: ## Build the programs into bin/
 
 .PHONY: lab-up
 lab-up: deps build ## Start the lab: two real clusters on this machine
-	@$(BIN)/caas-lab up --name $(LAB)
+	@bin/caas-lab up --name $(LAB)
 
 .PHONY: lab-down
 lab-down: ## Stop the lab and remove everything it made
@@ -39,7 +39,7 @@ lab-down: ## Stop the lab and remove everything it made
 
 .PHONY: demo
 demo: deps build ## The main job: a remote cluster's pods run on CaaS nodes
-	@$(BIN)/caas-lab demo --name $(LAB)
+	@bin/caas-lab demo --name $(LAB)
 
 .PHONY: images
 images: deps build ## Build the container images that the lab serves

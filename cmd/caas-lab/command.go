@@ -91,7 +91,7 @@ func sayHowToUse(cmd *cobra.Command, l *lab.Lab) error {
 		}
 		say(cmd, "%-5s %-24s KUBECONFIG=%s\n", name, cluster.Server(), cluster.Kubeconfig())
 	}
-	say(cmd, "\nTry:  %[1]s kubectl%[2]s caas -- get nodes\n      %[1]s down%[2]s\n", cmd.Root().Name(), flag)
+	say(cmd, "\nTry:  %[1]s kubectl%[2]s caas -- get nodes\n      %[1]s down%[2]s\n", os.Args[0], flag)
 	return nil
 }
 

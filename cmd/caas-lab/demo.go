@@ -118,7 +118,7 @@ func clients(l *lab.Lab) (origin, caas *kubernetes.Clientset, err error) {
 }
 
 func sayWhereToLook(cmd *cobra.Command, l *lab.Lab, path *offload.Path) error {
-	tool := cmd.Root().CommandPath() + " --name " + l.Name()
+	tool := os.Args[0] + " --name " + l.Name()
 	say(cmd, `
 Where to look next:
   %[1]s kubectl af -- get nodes
