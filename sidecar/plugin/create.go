@@ -26,7 +26,7 @@ func (p *Plugin) create(w http.ResponseWriter, r *http.Request) {
 	case <-ctx.Done():
 		return
 	}
-	data, err := body(w, r, p.settings.MaxCreateBytes)
+	data, err := p.bodies.read(w, r, p.settings.MaxCreateBytes)
 	if err != nil {
 		bodyError(w, err)
 		return

@@ -14,7 +14,7 @@ import (
 // created. A pod that is unknown everywhere is deleted.
 func (p *Plugin) delete(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	data, err := body(w, r, p.settings.MaxCreateBytes)
+	data, err := p.bodies.read(w, r, p.settings.MaxCreateBytes)
 	if err != nil {
 		bodyError(w, err)
 		return

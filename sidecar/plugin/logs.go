@@ -27,7 +27,7 @@ const (
 
 // containerLog streams the log of one container, byte for byte, as it comes.
 func (p *Plugin) containerLog(w http.ResponseWriter, r *http.Request) {
-	data, err := body(w, r, maxLogRequest)
+	data, err := p.bodies.read(w, r, maxLogRequest)
 	if err != nil {
 		bodyError(w, err)
 		return

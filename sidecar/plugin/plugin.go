@@ -5,7 +5,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -51,6 +50,7 @@ type Plugin struct {
 	metrics  *metrics
 	// creating bounds the creates that are worked on at once.
 	creating chan struct{}
+	bodies   bodies
 }
 
 // New returns a Plugin; Run starts it.
@@ -87,7 +87,7 @@ func New(config Config) (*Plugin, error) {
 	return &Plugin{
 		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
 		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
-		creating: make(chan struct{}, settings.MaxCreates),
+		creating: make(chan struct{}, settings.MaxCreates), bodies: newBodies(settings),
 	}, nil
 }
 
@@ -178,11 +178,6 @@ func correlate(next http.Handler) http.Handler {
 		ctx := r.Context()
 		next.ServeHTTP(w, r.WithContext(logging.Into(ctx, logging.From(ctx).With("session", session))))
 	})
-}
-
-// body reads a request's body of at most limit bytes.
-func body(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 }
 
 // bodyError answers a request whose body could not be read.

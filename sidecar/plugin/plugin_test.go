@@ -41,6 +41,12 @@ import (
 // server: decoding, routing, streaming of bytes.
 func newPlugin(tb testing.TB, logs kubernetes.Interface, objects ...runtime.Object) http.Handler {
 	tb.Helper()
+	return newPluginWith(tb, plugin.Settings{}, logs, objects...)
+}
+
+// newPluginWith is newPlugin with some settings of the test's own.
+func newPluginWith(tb testing.TB, settings plugin.Settings, logs kubernetes.Interface, objects ...runtime.Object) http.Handler {
+	tb.Helper()
 	client := fake.NewClientset(objects...)
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
 		review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
@@ -51,15 +57,14 @@ func newPlugin(tb testing.TB, logs kubernetes.Interface, objects ...runtime.Obje
 		action.(ktesting.CreateAction).GetObject().(*corev1.Pod).UID = uuid.NewUUID() // the tracker gives none
 		return false, nil, nil
 	})
+	settings.Namespace = plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: "cms"}
+	settings.Policy = translate.Policy{Volumes: []translate.VolumeRule{{
+		Match:  translate.VolumeMatch{Kind: "persistentVolumeClaim"},
+		Target: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "ours"}},
+	}}}
 	p, err := plugin.New(plugin.Config{
 		Client: client, LogClient: logs, Registry: prometheus.NewRegistry(),
-		Settings: plugin.Settings{
-			Namespace: plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: "cms"},
-			Policy: translate.Policy{Volumes: []translate.VolumeRule{{
-				Match:  translate.VolumeMatch{Kind: "persistentVolumeClaim"},
-				Target: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "ours"}},
-			}}},
-		},
+		Settings: settings,
 	})
 	require.NoError(tb, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))

@@ -19,7 +19,7 @@ import (
 // whether the plugin works.
 func (p *Plugin) status(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	data, err := body(w, r, p.settings.MaxStatusBytes)
+	data, err := p.bodies.read(w, r, p.settings.MaxStatusBytes)
 	if err != nil {
 		bodyError(w, err)
 		return

@@ -5,15 +5,21 @@ package offload
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/cloudveneto/caas/deploy"
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/kube"
 )
@@ -48,19 +54,21 @@ func (p *Path) prepareCaaS(ctx context.Context) error {
 	return p.grantSidecar(ctx, client, user)
 }
 
+// grantSidecar gives a user the rights that deploy/interlink-sidecar gives a
+// ServiceAccount.
 func (p *Path) grantSidecar(ctx context.Context, client kubernetes.Interface, user string) error {
 	subject := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: user}}
 	meta := metav1.ObjectMeta{Name: user}
-	core := []string{""}
-	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
-		{APIGroups: core, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch", "create", "patch", "delete"}},
-		{APIGroups: core, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
-		{APIGroups: core, Resources: []string{"configmaps", "secrets"}, Verbs: []string{"create", "get", "delete"}},
-		{APIGroups: core, Resources: []string{"resourcequotas"}, Verbs: []string{"get", "list", "watch"}},
-	}}
-	clusterRole := &rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
-		{APIGroups: core, Resources: []string{"nodes", "pods"}, Verbs: []string{"get", "list", "watch"}},
-	}}
+	role, clusterRole := &rbacv1.Role{}, &rbacv1.ClusterRole{}
+	if err := errors.Join(pick(deploy.SidecarRights(), role), pick(deploy.SidecarCapacityRights(), clusterRole)); err != nil {
+		return err
+	}
+	role.ObjectMeta, clusterRole.ObjectMeta = meta, meta
+	for i := range role.Rules {
+		if len(role.Rules[i].ResourceNames) > 0 { // its namespace
+			role.Rules[i].ResourceNames = []string{p.RemoteNamespace}
+		}
+	}
 	rbac := client.RbacV1()
 	for what, create := range map[string]func() error{
 		"role": func() error {
@@ -89,6 +97,29 @@ func (p *Path) grantSidecar(ctx context.Context, client kubernetes.Interface, us
 		}
 	}
 	return nil
+}
+
+// pick decodes the document of manifest that is of object's kind.
+func pick(manifest string, object runtime.Object) error {
+	want := strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1.")
+	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifest), 4096)
+	for {
+		var document runtime.RawExtension
+		if err := decoder.Decode(&document); err != nil {
+			return fmt.Errorf("find %s in manifest: %w", want, err)
+		}
+		var meta metav1.TypeMeta
+		if err := json.Unmarshal(document.Raw, &meta); err != nil {
+			return fmt.Errorf("read manifest: %w", err)
+		}
+		if meta.Kind != want {
+			continue
+		}
+		if err := json.Unmarshal(document.Raw, object); err != nil {
+			return fmt.Errorf("read %s in manifest: %w", want, err)
+		}
+		return nil
+	}
 }
 
 // prepareOrigin makes the virtual kubelet's identity: that of a node, which the
