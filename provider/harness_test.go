@@ -131,16 +131,14 @@ func (h *harness) pod(name string) *corev1.Pod {
 	return pod
 }
 
-// delete marks a pod as the API server does for a graceful deletion.
+// delete marks a pod as the API server does for a graceful deletion. It is a
+// patch, which the client does in one step: a read and a write could undo a
+// deletion or a status that came between them, which no API server does.
 func (h *harness) delete(name string) {
 	h.t.Helper()
-	pod := h.pod(name)
-	if pod == nil {
-		return
-	}
-	pod.DeletionTimestamp = new(metav1.NewTime(time.Now().Add(30 * time.Second)))
-	pod.DeletionGracePeriodSeconds = new(int64(30))
-	err := h.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), pod, pod.Namespace)
+	patch := fmt.Sprintf(`{"metadata":{"deletionTimestamp":%q,"deletionGracePeriodSeconds":30}}`,
+		time.Now().Add(30*time.Second).UTC().Format(time.RFC3339))
+	_, err := h.client.CoreV1().Pods("user").Patch(h.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	if !apierrors.IsNotFound(err) {
 		require.NoError(h.t, err)
 	}
