@@ -16,7 +16,7 @@ import (
 )
 
 // Supervise does, until ctx is done, what a lab needs somebody for: it forwards ports of this machine to the API servers,
-// runs the registry inside the LAN, and approves the nodes' serving certificates. Up runs it as a process.
+// runs the registry inside the LAN, and approves the nodes' certificates. Up runs it as a process.
 func Supervise(ctx context.Context, name string) error {
 	l, err := Open(name)
 	if err != nil {
@@ -46,7 +46,7 @@ func Supervise(ctx context.Context, name string) error {
 	return group.Wait()
 }
 
-// approve approves the serving certificates of the cluster's nodes.
+// approve approves the certificates of the cluster's own nodes.
 func (c *Cluster) approve(ctx context.Context) error {
 	client, err := c.client()
 	if err != nil {
@@ -57,9 +57,10 @@ func (c *Cluster) approve(ctx context.Context) error {
 		addresses[node.name] = []string{node.address.String()}
 	}
 	approver := &kube.Approver{
-		Client:    client,
-		Addresses: func(node string) []string { return addresses[node] },
-		Logger:    logging.From(ctx).With("cluster", c.Name),
+		Client:       client,
+		Addresses:    func(node string) []string { return addresses[node] },
+		Bootstrapper: kube.BootstrapUser(c.lab.state.Tokens[c.Name]),
+		Logger:       logging.From(ctx).With("cluster", c.Name),
 	}
 	return approver.Run(ctx)
 }

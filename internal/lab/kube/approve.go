@@ -16,7 +16,6 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -29,21 +28,22 @@ const (
 	approveResync = 5 * time.Second
 )
 
-// Approver approves the serving certificates that kubelets of known nodes ask for. Kubernetes does not, because it
-// cannot know which addresses a node has; without them logs, exec and port-forward fail with a TLS error.
+// Approver approves the certificates that kubelets of known nodes ask for. Kubernetes does not approve serving
+// certificates, because it cannot know which addresses a node has; without them logs, exec and port-forward fail with a
+// TLS error. It would approve whichever client certificate somebody with a bootstrap token asks for, if kubeadm's rule for
+// that were there: it is not, since those who run a node of their own must not get another's.
 type Approver struct {
 	Client kubernetes.Interface
 	// Addresses returns the addresses of a node, none for a node that is not known. It may be called at any time.
 	Addresses func(node string) []string
-	Logger    *slog.Logger
+	// Bootstrapper is the user whose bootstrap token the known nodes join with; see BootstrapUser.
+	Bootstrapper string
+	Logger       *slog.Logger
 }
 
 // Run approves until ctx is done.
 func (a *Approver) Run(ctx context.Context) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(a.Client, approveResync,
-		informers.WithTweakListOptions(func(options *metav1.ListOptions) {
-			options.FieldSelector = fields.OneTermEqualSelector("spec.signerName", certificatesv1.KubeletServingSignerName).String()
-		}))
+	factory := informers.NewSharedInformerFactory(a.Client, approveResync)
 	informer := factory.Certificates().V1().CertificateSigningRequests().Informer()
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]())
 	enqueue := func(obj any) {
@@ -80,23 +80,57 @@ func (a *Approver) handle(ctx context.Context, store cache.Store, name string) {
 	if !isRequest || len(request.Status.Conditions) > 0 {
 		return // decided already
 	}
-	logger := a.Logger.With("request", name, "requestor", request.Spec.Username)
-	node := strings.TrimPrefix(request.Spec.Username, nodeUserPrefix)
-	if err := CheckServing(request, a.Addresses(node)); err != nil {
-		logger.DebugContext(ctx, "left serving certificate undecided", "reason", err)
+	logger := a.Logger.With("request", name, "signer", request.Spec.SignerName, "requestor", request.Spec.Username)
+	if err := a.check(request); err != nil {
+		logger.DebugContext(ctx, "left certificate undecided", "reason", err)
 		return
 	}
 	request = request.DeepCopy()
 	request.Status.Conditions = append(request.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "LabNode",
-		Message: "asked for by a node of the lab for its own addresses",
+		Message: "asked for by a node of the lab for itself",
 	})
 	_, err = a.Client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, name, request, metav1.UpdateOptions{})
 	if err != nil {
-		logger.ErrorContext(ctx, "approve serving certificate", "error", err) // tried again at the next resync
+		logger.ErrorContext(ctx, "approve certificate", "error", err) // tried again at the next resync
 		return
 	}
-	logger.InfoContext(ctx, "approved serving certificate")
+	logger.InfoContext(ctx, "approved certificate")
+}
+
+func (a *Approver) check(request *certificatesv1.CertificateSigningRequest) error {
+	if request.Spec.SignerName == certificatesv1.KubeAPIServerClientKubeletSignerName {
+		return CheckClient(request, a.Bootstrapper, func(node string) bool { return len(a.Addresses(node)) > 0 })
+	}
+	return CheckServing(request, a.Addresses(strings.TrimPrefix(request.Spec.Username, nodeUserPrefix)))
+}
+
+// CheckClient tells why a request is not one of the bootstrapper for the client certificate of a known node.
+func CheckClient(request *certificatesv1.CertificateSigningRequest, bootstrapper string, known func(node string) bool) error {
+	spec := request.Spec
+	if spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName {
+		return fmt.Errorf("signer is %s", spec.SignerName)
+	}
+	if bootstrapper == "" || spec.Username != bootstrapper {
+		return fmt.Errorf("requestor %s does not bootstrap nodes of the lab", spec.Username)
+	}
+	if err := checkUsages(spec.Usages, certificatesv1.UsageClientAuth); err != nil {
+		return err
+	}
+	parsed, err := parse(spec.Request)
+	if err != nil {
+		return err
+	}
+	node, isNode := strings.CutPrefix(parsed.Subject.CommonName, nodeUserPrefix)
+	switch {
+	case !isNode || !known(node):
+		return fmt.Errorf("common name %q is not that of a node of the lab", parsed.Subject.CommonName)
+	case !slices.Equal(parsed.Subject.Organization, []string{nodesGroup}):
+		return fmt.Errorf("organization is %q", parsed.Subject.Organization)
+	case len(parsed.DNSNames)+len(parsed.IPAddresses)+len(parsed.EmailAddresses)+len(parsed.URIs) > 0:
+		return errors.New("request names addresses")
+	}
+	return nil
 }
 
 // CheckServing tells why a request is not one of a node, whose addresses are given, for its own serving certificate.
@@ -111,34 +145,42 @@ func CheckServing(request *certificatesv1.CertificateSigningRequest, addresses [
 	case len(addresses) == 0:
 		return fmt.Errorf("node %s is not known", node)
 	}
-	if err := checkUsages(spec.Usages); err != nil {
+	if err := checkUsages(spec.Usages, certificatesv1.UsageServerAuth); err != nil {
 		return err
 	}
-	block, _ := pem.Decode(spec.Request)
-	if block == nil {
-		return errors.New("request is not PEM")
-	}
-	parsed, err := x509.ParseCertificateRequest(block.Bytes)
+	parsed, err := parse(spec.Request)
 	if err != nil {
-		return fmt.Errorf("parse request: %w", err)
-	}
-	if err := parsed.CheckSignature(); err != nil {
-		return fmt.Errorf("check signature of request: %w", err)
+		return err
 	}
 	return checkSubject(parsed, spec.Username, append([]string{node}, addresses...))
 }
 
-func checkUsages(usages []certificatesv1.KeyUsage) error {
-	allowed := []certificatesv1.KeyUsage{
-		certificatesv1.UsageServerAuth, certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment,
+// parse reads a PEM request and checks that it is signed with its own key.
+func parse(request []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(request)
+	if block == nil {
+		return nil, errors.New("request is not PEM")
 	}
+	parsed, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("parse request: %w", err)
+	}
+	if err := parsed.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("check signature of request: %w", err)
+	}
+	return parsed, nil
+}
+
+// checkUsages wants one usage, and allows what every certificate is for besides.
+func checkUsages(usages []certificatesv1.KeyUsage, wanted certificatesv1.KeyUsage) error {
+	allowed := []certificatesv1.KeyUsage{wanted, certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment}
 	for _, usage := range usages {
 		if !slices.Contains(allowed, usage) {
-			return fmt.Errorf("usage %q is not for serving", usage)
+			return fmt.Errorf("usage %q is not for %s", usage, wanted)
 		}
 	}
-	if !slices.Contains(usages, certificatesv1.UsageServerAuth) {
-		return errors.New("usage is not for serving")
+	if !slices.Contains(usages, wanted) {
+		return fmt.Errorf("usage is not for %s", wanted)
 	}
 	return nil
 }

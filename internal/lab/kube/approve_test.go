@@ -73,10 +73,10 @@ func servingCases() map[string]servingCase {
 		"client usage": {
 			spec: func(s *certificatesv1.CertificateSigningRequestSpec) {
 				s.Usages = append(s.Usages, certificatesv1.UsageClientAuth)
-			}, want: "is not for serving",
+			}, want: "is not for server auth",
 		},
 		"no serving usage": {
-			spec: func(s *certificatesv1.CertificateSigningRequestSpec) { s.Usages = s.Usages[:1] }, want: "is not for serving",
+			spec: func(s *certificatesv1.CertificateSigningRequestSpec) { s.Usages = s.Usages[:1] }, want: "is not for server auth",
 		},
 		"not PEM": {
 			spec: func(s *certificatesv1.CertificateSigningRequestSpec) { s.Request = []byte("nothing") }, want: "not PEM",
@@ -139,4 +139,61 @@ func TestCheckServingSignature(t *testing.T) {
 	block.Bytes[len(block.Bytes)-1] ^= 1
 	request.Spec.Request = pem.EncodeToMemory(block)
 	require.Error(t, kube.CheckServing(request, []string{"10.0.0.1"}))
+}
+
+func TestCheckClient(t *testing.T) {
+	t.Parallel()
+	tests := map[string]servingCase{
+		"as a kubelet asks": {},
+		"a serving certificate": {
+			spec: func(s *certificatesv1.CertificateSigningRequestSpec) {
+				s.SignerName = certificatesv1.KubeletServingSignerName
+			}, want: "signer is",
+		},
+		"another token": {
+			spec: func(s *certificatesv1.CertificateSigningRequestSpec) { s.Username = "system:bootstrap:ffffff" }, want: "does not bootstrap",
+		},
+		"a node": {
+			spec: func(s *certificatesv1.CertificateSigningRequestSpec) { s.Username = nodeUser }, want: "does not bootstrap",
+		},
+		"for serving": {
+			spec: func(s *certificatesv1.CertificateSigningRequestSpec) {
+				s.Usages = []certificatesv1.KeyUsage{certificatesv1.UsageServerAuth}
+			}, want: "is not for client auth",
+		},
+		"a stranger's node": {
+			template: func(r *x509.CertificateRequest) { r.Subject.CommonName = "system:node:n9" }, want: "not that of a node of the lab",
+		},
+		"no node at all": {
+			template: func(r *x509.CertificateRequest) { r.Subject.CommonName = "kubernetes-admin" }, want: "not that of a node of the lab",
+		},
+		"other organization": {
+			template: func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"system:masters"} }, want: "organization",
+		},
+		"with an address": {
+			template: func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 1)} }, want: "names addresses",
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: nodeUser, Organization: []string{nodeGroup}}}
+			if tc.template != nil {
+				tc.template(template)
+			}
+			request := servingRequest(t, template)
+			request.Spec.SignerName = certificatesv1.KubeAPIServerClientKubeletSignerName
+			request.Spec.Username = kube.BootstrapUser("abcdef.0123456789abcdef")
+			request.Spec.Usages = []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth, certificatesv1.UsageDigitalSignature}
+			if tc.spec != nil {
+				tc.spec(&request.Spec)
+			}
+			err := kube.CheckClient(request, "system:bootstrap:abcdef", func(node string) bool { return node == "n1" })
+			if tc.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
 }

@@ -34,8 +34,15 @@ func NewToken() (string, error) {
 	return text[:tokenIDLength] + "." + text[tokenIDLength:], nil
 }
 
-// AllowBootstrap makes what kubeadm makes so that nodes may join with the token: the token itself, and the rights to ask
-// for a client certificate, to have it approved, and to have it renewed. What exists already is left as it is.
+// BootstrapUser is the user that a bootstrap token stands for.
+func BootstrapUser(token string) string {
+	id, _, _ := strings.Cut(token, ".")
+	return "system:bootstrap:" + id
+}
+
+// AllowBootstrap makes what nodes need to join with the token: the token itself, and the rights to ask for a client
+// certificate and to have it renewed. The first one is for an Approver to approve: kubeadm's rule that every request of a
+// bootstrapper is approved is not made. What exists already is left as it is.
 func AllowBootstrap(ctx context.Context, client kubernetes.Interface, token string) error {
 	id, secret, ok := strings.Cut(token, ".")
 	if !ok || len(id) != tokenIDLength || len(secret) != tokenSecretLength {
@@ -55,7 +62,6 @@ func AllowBootstrap(ctx context.Context, client kubernetes.Interface, token stri
 	const csr = "system:certificates.k8s.io:certificatesigningrequests:"
 	for _, grant := range []struct{ name, role, group string }{
 		{"kubeadm:kubelet-bootstrap", "system:node-bootstrapper", bootstrappersGroup},
-		{"kubeadm:node-autoapprove-bootstrap", csr + "nodeclient", bootstrappersGroup},
 		{"kubeadm:node-autoapprove-certificate-rotation", csr + "selfnodeclient", nodesGroup},
 	} {
 		_, err := client.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
