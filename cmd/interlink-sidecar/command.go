@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/internal/cli"
@@ -110,7 +109,7 @@ func newCommand() *cobra.Command {
 }
 
 func (o *options) run(cmd *cobra.Command) error {
-	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
 		return err
 	}
 	settings, err := o.complete()
@@ -125,20 +124,6 @@ func (o *options) run(cmd *cobra.Command) error {
 		return err
 	}
 	return serve(cmd.Context(), settings)
-}
-
-// fromEnvironment sets flags that the command line does not set.
-func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var problems []error
-	flags.VisitAll(func(flag *pflag.Flag) {
-		name := envPrefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		if value, set := lookup(name); set && !flag.Changed {
-			if err := flags.Set(flag.Name, value); err != nil {
-				problems = append(problems, fmt.Errorf("environment %s: %w", name, err))
-			}
-		}
-	})
-	return errors.Join(problems...)
 }
 
 // complete reads the file and lays the flags over it.

@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cloudveneto/caas/internal/logging"
 )
@@ -91,4 +93,19 @@ func Version() string {
 		}
 	}
 	return version
+}
+
+// FromEnvironment sets the flags that the command line does not set: --ops-listen from PREFIX_OPS_LISTEN, when prefix is
+// "PREFIX_". lookup is os.LookupEnv outside tests. The error names every value that a flag does not take.
+func FromEnvironment(flags *pflag.FlagSet, prefix string, lookup func(string) (string, bool)) error {
+	var problems []error
+	flags.VisitAll(func(flag *pflag.Flag) {
+		name := prefix + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		if value, set := lookup(name); set && !flag.Changed {
+			if err := flags.Set(flag.Name, value); err != nil {
+				problems = append(problems, fmt.Errorf("environment %s: %w", name, err))
+			}
+		}
+	})
+	return errors.Join(problems...)
 }

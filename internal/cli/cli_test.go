@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -164,4 +165,21 @@ func TestVersionAndExitError(t *testing.T) {
 	require.ErrorIs(t, err, cause)
 	assert.Equal(t, "cause", err.Error())
 	assert.Equal(t, "exit code 3", (&cli.ExitError{Code: 3}).Error())
+}
+
+func TestFromEnvironment(t *testing.T) {
+	t.Parallel()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	listen := flags.String("ops-listen", "default", "")
+	given := flags.String("given", "", "")
+	require.NoError(t, flags.Parse([]string{"--given=here"}))
+	flags.Int("workers", 1, "")
+	environment := map[string]string{"X_OPS_LISTEN": "there", "X_GIVEN": "elsewhere", "X_WORKERS": "many"}
+	err := cli.FromEnvironment(flags, "X_", func(name string) (string, bool) {
+		value, set := environment[name]
+		return value, set
+	})
+	require.ErrorContains(t, err, "X_WORKERS")
+	assert.Equal(t, "there", *listen)
+	assert.Equal(t, "here", *given, "the command line wins")
 }
