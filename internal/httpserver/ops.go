@@ -23,7 +23,7 @@ type OpsConfig struct {
 	// Ready says why the program cannot do its work now; nil means always ready.
 	Ready func(context.Context) error
 	// Registry is what /metrics shows; nil serves none.
-	Registry *prometheus.Registry
+	Registry prometheus.Gatherer
 	// Pprof adds /debug/pprof/.
 	Pprof bool
 }

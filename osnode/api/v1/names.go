@@ -60,13 +60,14 @@ const (
 	AnnotationDoNotDisrupt = "osn.infn.it/do-not-disrupt"
 )
 
-// Keys of a server's metadata in Nova. A server is ours only if cluster, UID and
+// Keys of a server's metadata in Nova, which takes no slash in them
+// (nova/api/validation/parameter_types.py). A server is ours only if cluster, UID and
 // project are all right.
 const (
-	MetaUID       = "osn.infn.it/uid"
-	MetaCluster   = "osn.infn.it/cluster"
-	MetaNamespace = "osn.infn.it/namespace"
-	MetaName      = "osn.infn.it/name"
-	MetaNodeID    = "osn.infn.it/nodeid"
-	MetaOwner     = "osn.infn.it/owner"
+	MetaUID       = "osn.infn.it:uid"
+	MetaCluster   = "osn.infn.it:cluster"
+	MetaNamespace = "osn.infn.it:namespace"
+	MetaName      = "osn.infn.it:name"
+	MetaNodeID    = "osn.infn.it:nodeid"
+	MetaOwner     = "osn.infn.it:owner"
 )

@@ -241,7 +241,7 @@ type Resolved struct {
 	SecurityGroupIDs []string `json:"securityGroupIds,omitempty"`
 	// VCPUs, MemoryMiB and GPUs are what the flavor has.
 	VCPUs     int32 `json:"vcpus,omitempty"`
-	MemoryMiB int32 `json:"memoryMiB,omitempty"`
+	MemoryMiB int32 `json:"memoryMib,omitempty"`
 	GPUs      int32 `json:"gpus,omitempty"`
 	// GPU is the kind of the GPUs.
 	GPU string `json:"gpu,omitempty"`
