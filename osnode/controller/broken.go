@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudveneto/caas/internal/logging"
+	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+	"github.com/cloudveneto/caas/osnode/cloud"
+)
+
+// maxAttempts is how many machines in a row may end in error before people have to look.
+const maxAttempts = 5
+
+// Fault is the class of what Nova says about a machine that it could not make, and its
+// own words.
+func Fault(fault *cloud.Fault) (class cloud.Class, message string) {
+	if fault == nil || fault.Message == "" {
+		return cloud.ServerError, "OpenStack could not make the virtual machine, and does not say why"
+	}
+	text := strings.ToLower(fault.Message)
+	switch {
+	case fault.Code == http.StatusRequestEntityTooLarge, strings.Contains(text, "quota"),
+		strings.Contains(text, "maximum number of"):
+		return cloud.QuotaExceeded, fault.Message
+	case strings.Contains(text, "no valid host"):
+		return cloud.NoValidHost, fault.Message
+	default:
+		return cloud.ServerError, fault.Message
+	}
+}
+
+// condemned tells that the recorded machine is to go, for another one or for none.
+func condemned(osn *osnodev1.OpenStackNode) bool {
+	return osn.Status.Server != nil && has(osn, osnodev1.ConditionServerReady,
+		osnodev1.ReasonNoValidHost, osnodev1.ReasonQuotaExceeded, osnodev1.ReasonWaiting)
+}
+
+// condemn deletes a machine that never ran, and has the reason for it as its condition:
+// that is what the next passes know it by.
+func (r *Reconciler) condemn(ctx context.Context, p *pass, id string, class cloud.Class, message string) (flow, error) {
+	if err := r.Cloud.Delete(ctx, p.account.Project(), id); err != nil {
+		r.trouble(p, "", err)
+		return stop, nil
+	}
+	p.refused(class, message)
+	reason, count := string(class), p.osn.Status.LastError.Count
+	if class == cloud.ServerError {
+		reason = osnodev1.ReasonWaiting
+	}
+	if class == cloud.QuotaExceeded {
+		p.set(osnodev1.ConditionQuotaAvailable, metav1.ConditionFalse, reason, message)
+	}
+	if class == cloud.NoValidHost && count == maxAttempts {
+		p.warn(eventTryAnother, "CreateServer", fmt.Sprintf(
+			"OpenStack had no host for the flavor %s %d times: try another flavor or availability zone", p.osn.Spec.Flavor, count))
+	}
+	p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, reason, message)
+	logging.From(ctx).InfoContext(ctx, "server given up", "server", id, "class", class, "attempt", count)
+	p.in(r.Timers.PollCreating)
+	return stop, nil
+}
+
+// clear waits until a condemned machine is gone, and asks again if it stays.
+func (r *Reconciler) clear(ctx context.Context, p *pass, server cloud.Server) (flow, error) {
+	if !server.Status.Gone() {
+		p.see(server)
+		since := find(p.osn, osnodev1.ConditionServerReady)
+		if server.TaskState != taskDeleting && p.now.Sub(since.LastTransitionTime.Time) > r.Timers.DeleteAgain {
+			if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
+				r.trouble(p, "", err)
+				return stop, nil
+			}
+			p.reset(since.Type, since.Status, since.Reason, since.Message)
+		}
+		p.in(r.Timers.PollCreating)
+		return stop, nil
+	}
+	r.metrics.servers.WithLabelValues("deleted").Inc()
+	if p.osn.Status.ProviderID != "" {
+		r.renew(p)
+	}
+	p.osn.Status.Server, p.osn.Status.Addresses = nil, nil
+	if last := p.osn.Status.LastError; last != nil && last.Code == string(cloud.ServerError) && last.Count >= maxAttempts {
+		p.set(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonServerError, last.Message)
+		return stop, nil
+	}
+	p.in(conflictDelay)
+	return stop, nil
+}
+
+// broken is a machine that has run and is in error. It may have what its owner needs, so
+// it stays; a host that comes back brings it back.
+func (r *Reconciler) broken(ctx context.Context, p *pass, server cloud.Server) (flow, error) {
+	_, message := Fault(server.Fault)
+	if !has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonServerError) {
+		p.refused(cloud.ServerError, message)
+	}
+	p.set(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonServerError, message)
+	if p.osn.Spec.RepairPolicy == osnodev1.RepairRecreate {
+		return stop, r.replace(ctx, p, message)
+	}
+	return goOn, nil
+}
+
+// vanished is a machine that OpenStack does not know any more. As long as its node
+// answers, that is not believed.
+func (r *Reconciler) vanished(ctx context.Context, p *pass) (flow, error) {
+	current, err := r.lookUp(ctx, p)
+	if err != nil {
+		return stop, err
+	}
+	if ready, _ := readiness(current); ready {
+		p.set(osnodev1.ConditionServerReady, metav1.ConditionUnknown, osnodev1.ReasonServerUnknown,
+			"OpenStack does not know the virtual machine, but the node is ready")
+		p.in(r.Timers.PollSlow)
+		return goOn, nil
+	}
+	const message = "The virtual machine is gone: it was deleted in OpenStack"
+	if !has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonServerGone) {
+		p.warn(osnodev1.ReasonServerGone, "ObserveServer", message)
+	}
+	p.osn.Status.Server.Status = string(cloud.StatusDeleted)
+	p.set(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonServerGone, message)
+	if err := r.removeNode(ctx, p); err != nil {
+		return stop, err
+	}
+	if p.osn.Spec.RepairPolicy == osnodev1.RepairRecreate {
+		return stop, r.replace(ctx, p, message)
+	}
+	p.in(r.Timers.PollRunning)
+	return stop, nil
+}
+
+// replace has the machine deleted and another one made, with a node id of its own: the
+// certificates of the old one must not be good for the new one.
+func (r *Reconciler) replace(ctx context.Context, p *pass, why string) error {
+	if err := r.removeNode(ctx, p); err != nil {
+		return err
+	}
+	if err := r.Cloud.Delete(ctx, p.account.Project(), p.osn.Status.Server.ID); err != nil {
+		r.trouble(p, "", err)
+		return nil
+	}
+	p.tell(eventServerRecreating, "RecreateServer", "Making another virtual machine: %s", why)
+	p.osn.Status.LastError = nil
+	p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonWaiting, "Waiting for the old virtual machine to be gone")
+	p.in(r.Timers.PollCreating)
+	return nil
+}
+
+// renew makes the status that of a node that has not been made yet.
+func (r *Reconciler) renew(p *pass) {
+	p.osn.Status.NodeID = r.newNodeID(p)
+	p.osn.Status.ProviderID, p.osn.Status.Intent = "", nil
+	p.drop(osnodev1.ConditionServerReady, osnodev1.ConditionBootstrapTokenRevoked,
+		osnodev1.ConditionNodeRegistered, osnodev1.ConditionNodeReady)
+}
+
+// removeNode takes away all by which a machine could be, or become, a node.
+func (r *Reconciler) removeNode(ctx context.Context, p *pass) error {
+	if err := r.revoke(ctx, p); err != nil {
+		return err
+	}
+	if err := r.deleteNode(ctx, p); err != nil {
+		return err
+	}
+	if find(p.osn, osnodev1.ConditionNodeReady) != nil {
+		p.set(osnodev1.ConditionNodeReady, metav1.ConditionFalse, osnodev1.ReasonNodeNotReady, "The node has no virtual machine")
+	}
+	return r.deleteRequests(ctx, p)
+}
+
+// retry does what a person asks for by an annotation: a node that has failed begins
+// again. The annotation goes when that has been written.
+func (r *Reconciler) retry(ctx context.Context, p *pass) (flow, error) {
+	if p.osn.Annotations[osnodev1.AnnotationRetry] == "" {
+		return goOn, nil
+	}
+	switch phase := summarize(p.osn, p.now); {
+	case phase != osnodev1.PhaseFailed && phase != osnodev1.PhasePending:
+	case p.osn.Status.Server != nil && !condemned(p.osn):
+		if err := r.replace(ctx, p, "somebody asked for it"); err != nil || p.troubled {
+			return stop, err
+		}
+	default:
+		p.osn.Status.LastError = nil
+		if has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonServerError) {
+			p.drop(osnodev1.ConditionServerReady)
+		}
+	}
+	if err := r.writeStatus(ctx, p); err != nil {
+		return stop, err
+	}
+	err := r.patch(ctx, p, func(osn *osnodev1.OpenStackNode) { delete(osn.Annotations, osnodev1.AnnotationRetry) })
+	r.fill(&p.osn.Spec, p.settings)
+	return goOn, err
+}
+
+// deleteNode deletes the Node if it is this object's.
+func (r *Reconciler) deleteNode(ctx context.Context, p *pass) error {
+	current, err := r.lookUp(ctx, p)
+	if err != nil || current == nil || !mine(current, p.osn) {
+		return err
+	}
+	return deleteExactly(ctx, r.Client, current)
+}
+
+// mine tells that a Node is the object's: by its label, or, if a kubelet made it without,
+// by its name, which has the time of the object's making in it.
+func mine(current *corev1.Node, osn *osnodev1.OpenStackNode) bool {
+	owner := current.Labels[osnodev1.NodeLabelOSNode]
+	return owner == string(osn.UID) || (owner == "" && current.Name == osn.Status.NodeID)
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/cloudveneto/caas/internal/logging"
+	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+	"github.com/cloudveneto/caas/osnode/cloud"
+)
+
+const annotated = "true"
+
+// finish takes an object apart that is being deleted, in the order that leaves nothing
+// behind: first nothing new can join, then the pods go, the machine, its Node, and at
+// last the finalizer.
+func (r *Reconciler) finish(ctx context.Context, p *pass) (flow, error) {
+	if !controllerutil.ContainsFinalizer(p.osn, osnodev1.Finalizer) {
+		p.gone = true
+		r.forget(p.osn.UID)
+		return stop, nil
+	}
+	settings, err := r.Cloud.Settings(r.provider(p.osn))
+	if err == nil {
+		r.fill(&p.osn.Spec, settings)
+	}
+	p.account = account(p.osn)
+	for _, phase := range []phase{r.disarm, r.drain, r.detach, r.deleteServer, r.release} {
+		next, err := phase(ctx, p)
+		if err != nil || next == stop {
+			return stop, err
+		}
+	}
+	return stop, nil
+}
+
+// disarm sees to it that a machine that is booting cannot join any more.
+func (r *Reconciler) disarm(ctx context.Context, p *pass) (flow, error) {
+	return goOn, r.revoke(ctx, p)
+}
+
+// deleteServer goes on when no machine of this object is left. One whose request may
+// still be on its way is waited for.
+func (r *Reconciler) deleteServer(ctx context.Context, p *pass) (flow, error) {
+	if p.osn.Status.Server == nil && p.osn.Status.Intent == nil {
+		return goOn, nil
+	}
+	next, err := r.removeServers(ctx, p)
+	if err == nil {
+		p.answered()
+		if next == stop && r.abandons(p) && r.overdue(p) {
+			return r.abandon(ctx, p, "the virtual machine does not go")
+		}
+		return next, nil
+	}
+	if r.abandons(p) {
+		return r.abandon(ctx, p, err.Error())
+	}
+	if last := p.osn.Status.LastError; last == nil || last.Code != string(cloud.ClassOf(err)) {
+		p.warn(eventDeletionIncomplete, "DeleteServer", "The virtual machine cannot be deleted yet: "+err.Error())
+	}
+	r.trouble(p, "", err)
+	return stop, nil
+}
+
+func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
+	asked := find(p.osn, osnodev1.ConditionServerReady)
+	if asked != nil && asked.Reason == osnodev1.ReasonDeleting {
+		listing, err := r.Cloud.List(ctx, p.account.Project(), r.Timers.AgeCreating)
+		if err != nil {
+			return stop, err
+		}
+		if len(r.ours(p, listing.Servers)) > 0 && p.now.Sub(asked.LastTransitionTime.Time) < r.Timers.DeleteAgain {
+			p.in(r.Timers.PollCreating)
+			return stop, nil
+		}
+	}
+	servers, err := r.remaining(ctx, p)
+	if err != nil {
+		return stop, err
+	}
+	if len(servers) > 0 {
+		return stop, r.deleteOne(ctx, p, servers)
+	}
+	if intent := p.osn.Status.Intent; intent != nil {
+		if left := intent.At.Add(r.Timers.Settle).Sub(p.now); left > 0 && !deletionAsked(p) {
+			p.in(min(left, r.Timers.PollCreating))
+			return stop, nil
+		}
+	}
+	return r.sweep(ctx, p)
+}
+
+func deletionAsked(p *pass) bool {
+	return has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonDeleting)
+}
+
+// remaining asks OpenStack now for all machines of this object, and for the recorded
+// one by its id, in case its name was changed.
+func (r *Reconciler) remaining(ctx context.Context, p *pass) ([]cloud.Server, error) {
+	servers, err := r.Cloud.Find(ctx, p.account.Project(), p.osn.Name, string(p.osn.UID))
+	if err != nil {
+		return nil, err
+	}
+	servers = r.ours(p, servers)
+	recorded := p.osn.Status.Server
+	if recorded == nil || slices.ContainsFunc(servers, func(s cloud.Server) bool { return s.ID == recorded.ID }) {
+		return servers, nil
+	}
+	server, err := r.Cloud.Server(ctx, p.account.Project(), recorded.ID)
+	if cloud.Is(err, cloud.NotFound) {
+		return servers, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(servers, r.ours(p, []cloud.Server{server})...), nil
+}
+
+// deleteOne asks for the end of the first machine that is not ending already, or has
+// been for too long.
+func (r *Reconciler) deleteOne(ctx context.Context, p *pass, servers []cloud.Server) error {
+	p.in(r.Timers.PollCreating)
+	index := slices.IndexFunc(servers, func(s cloud.Server) bool { return s.TaskState != taskDeleting })
+	again := deletionAsked(p) && r.stale(p)
+	if index < 0 && !again {
+		if !deletionAsked(p) {
+			p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
+		}
+		return nil
+	}
+	server := servers[max(index, 0)]
+	if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
+		return err
+	}
+	if !deletionAsked(p) {
+		p.tell(eventServerDeleting, "DeleteServer", "Deleting the virtual machine %s", server.ID)
+		logging.From(ctx).InfoContext(ctx, "server deleted", "server", server.ID)
+		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
+		p.in(conflictDelay * 10)
+	} else if again {
+		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is still being deleted")
+	}
+	return nil
+}
+
+func (r *Reconciler) stale(p *pass) bool {
+	asked := find(p.osn, osnodev1.ConditionServerReady)
+	return asked != nil && p.now.Sub(asked.LastTransitionTime.Time) >= r.Timers.DeleteAgain
+}
+
+// sweep removes what the machine left. What it does is done before the object goes.
+func (r *Reconciler) sweep(ctx context.Context, p *pass) (flow, error) {
+	removed, err := r.Cloud.Sweep(ctx, p.account.Project(), string(p.osn.UID))
+	if err != nil {
+		return stop, err
+	}
+	if len(removed) > 0 {
+		p.tell(eventLeftoversRemoved, "DeleteServer", "Removed what the virtual machine left: %s", strings.Join(removed, ", "))
+	}
+	if p.osn.Status.Server != nil {
+		p.tell(eventServerDeleted, "DeleteServer", "The virtual machine %s is gone", p.osn.Status.Server.ID)
+		r.metrics.servers.WithLabelValues("deleted").Inc()
+	}
+	return goOn, nil
+}
+
+// release deletes the Node, the certificate requests, and lets the object go.
+func (r *Reconciler) release(ctx context.Context, p *pass) (flow, error) {
+	if err := r.deleteNode(ctx, p); err != nil {
+		return stop, err
+	}
+	if err := r.deleteRequests(ctx, p); err != nil {
+		return stop, err
+	}
+	err := r.patch(ctx, p, func(osn *osnodev1.OpenStackNode) {
+		controllerutil.RemoveFinalizer(osn, osnodev1.Finalizer)
+	})
+	if client.IgnoreNotFound(err) != nil {
+		return stop, err
+	}
+	p.gone = true
+	r.forget(p.osn.UID)
+	logging.From(ctx).InfoContext(ctx, "node deleted", "node", p.osn.Status.NodeID)
+	return stop, nil
+}
+
+// deleteRequests deletes what the machine asked certificates with, so that a token of
+// the same name is not taken for one that was used.
+func (r *Reconciler) deleteRequests(ctx context.Context, p *pass) error {
+	if p.osn.Status.NodeID == "" {
+		return nil
+	}
+	requests := &certificatesv1.CertificateSigningRequestList{}
+	if err := r.Client.List(ctx, requests); err != nil {
+		return fmt.Errorf("list certificate requests: %w", err)
+	}
+	users := []string{
+		"system:node:" + p.osn.Status.NodeID,
+		"system:bootstrap:" + strings.TrimPrefix(p.osn.Labels[osnodev1.LabelSecret], tokenPrefix),
+	}
+	for i := range requests.Items {
+		if slices.Contains(users, requests.Items[i].Spec.Username) {
+			if err := deleteExactly(ctx, r.Client, &requests.Items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deleteExactly deletes this object, and no other that may have got its name since. It
+// is no error that it is gone.
+func deleteExactly(ctx context.Context, c client.Client, object client.Object) error {
+	uid := object.GetUID()
+	err := c.Delete(ctx, object, client.Preconditions{UID: &uid})
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete %s: %w", object.GetName(), err)
+	}
+	return nil
+}
