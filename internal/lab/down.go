@@ -53,6 +53,7 @@ func (l *Lab) down(ctx context.Context, progress func(Progress)) error {
 		name string
 		do   func(ctx context.Context) error
 	}{
+		{"stop OpenStack", l.stopOpenStack},
 		{"stop nodes and processes", l.stopProcesses},
 		{"stop control planes", l.stopControlPlanes},
 		{"remove the network", l.removeNetwork},
@@ -94,7 +95,7 @@ func (l *Lab) nodeNames() ([]string, error) {
 	}
 	var names []string
 	for _, namespace := range namespaces {
-		if name, isNode := strings.CutPrefix(namespace, l.lan()+"-"); isNode {
+		if name, isNode := strings.CutPrefix(namespace, l.lan()+"-"); isNode && !isMachine(name) {
 			names = append(names, name)
 		}
 	}
@@ -109,8 +110,8 @@ func (l *Lab) nodeNames() ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// namespaces are the lab's network namespaces: the LAN's, and those of nodes. Another lab's name may begin with this
-// one's, so what follows must be the name of a node.
+// namespaces are the lab's network namespaces: the LAN's, and those of nodes and machines. Another lab's name may begin
+// with this one's, so what follows must be the name of a node or a machine.
 func (l *Lab) namespaces() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(l.NetNS()))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +128,8 @@ func (l *Lab) namespaces() ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		if own[entry.Name()] {
+		rest, behind := strings.CutPrefix(entry.Name(), l.lan()+"-")
+		if own[entry.Name()] || behind && isMachine(rest) {
 			names = append(names, entry.Name())
 		}
 	}

@@ -33,6 +33,12 @@ func (l *Lab) makeNetwork(ctx context.Context, _ func(string)) error {
 	for _, p := range plans() {
 		config.Extra = append(config.Extra, alone(p.dns))
 	}
+	if l.state.OpenStack {
+		config.Extra = append(config.Extra, alone(OpenStackAddress()))
+		for _, n := range ProjectNetworks() {
+			config.Extra = append(config.Extra, netip.PrefixFrom(n.Gateway, n.Subnet.Bits()))
+		}
+	}
 	return network.Create(ctx, config)
 }
 
@@ -74,7 +80,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	_, err := kube.Start(ctx, kube.Config{
 		Name: c.Name, Dir: c.dir(), BinDir: c.lab.state.Binaries, NetNS: c.lab.NetNS(), Ports: c.plan.ports,
 		Advertise: gateway().String(), Bind: gateway().String(), ServiceCIDR: c.plan.serviceCIDR.String(),
-		ControllerManager: true, Scheduler: true, Dial: network.Dialer(c.lab.NetNS()),
+		ControllerManager: true, Scheduler: true, Dial: network.Dialer(c.lab.NetNS()), APIServerArgs: c.plan.apiServerArgs,
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/internal/lab/nodeimage"
 	"github.com/cloudveneto/caas/internal/lab/proc"
 )
 
@@ -40,6 +41,11 @@ type state struct {
 	Binaries string            `json:"binaries"`
 	CoreDNS  string            `json:"coreDNS"`
 	Images   map[string]string `json:"images"`
+	// OpenStack tells that the lab has a cloud, VMs that its servers are virtual machines.
+	OpenStack bool `json:"openStack,omitempty"`
+	VMs       bool `json:"vms,omitempty"`
+	// NodeImage is what the cloud's servers boot.
+	NodeImage nodeimage.Image `json:"nodeImage,omitzero"`
 	// Complete tells that Up came to its end.
 	Complete bool `json:"complete"`
 }

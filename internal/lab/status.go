@@ -87,9 +87,15 @@ func (l *Lab) Status(ctx context.Context) Status {
 			delete(expected, now.Name)
 		}
 	}
+	if l.state.OpenStack && !l.state.VMs {
+		if process, err := proc.Load(l.runDir(), hypervisorName); err != nil || !process.Alive() {
+			problem("%s does not run", hypervisorName)
+		}
+	}
 	for name := range expected {
 		problem("%s does not run", name)
 	}
+	l.cloudStatus(ctx, &status)
 	for _, cluster := range l.clusters() {
 		status.Clusters = append(status.Clusters, cluster.status(ctx, problem))
 	}

@@ -32,6 +32,8 @@ type plan struct {
 	dns         netip.Addr
 	// firstNode is the last byte of the first node's address.
 	firstNode byte
+	// apiServerArgs are further arguments of the API server.
+	apiServerArgs []string
 }
 
 // plans are the clusters of every lab. Labs may be alike because each has a network of its own.
@@ -40,6 +42,8 @@ func plans() []plan {
 		{
 			name: CaaS, ports: kube.Ports{APIServer: 6443, Etcd: 2379, EtcdPeer: 2380},
 			serviceCIDR: cidr(101), podCIDR: cidr(201), dns: lanAddress(53), firstNode: 101,
+			// Until Kubernetes 1.36, policies that change objects have to be switched on.
+			apiServerArgs: []string{"--feature-gates=MutatingAdmissionPolicy=true", "--runtime-config=admissionregistration.k8s.io/v1beta1=true"},
 		},
 		{
 			name: AF, ports: kube.Ports{APIServer: 7443, Etcd: 3379, EtcdPeer: 3380},

@@ -23,6 +23,9 @@ type Config struct {
 	Name string
 	// Nodes are the numbers of nodes by cluster; a cluster that is not named keeps what it has, or gets the default.
 	Nodes map[string]int
+	// OpenStack adds a cloud. VMs adds one whose servers are virtual machines, one of which takes a minute to boot. A lab
+	// that has one keeps it.
+	OpenStack, VMs bool
 	// Source is the root of the source tree, from which programs and images are built; found when empty.
 	Source string
 	// Cache is the cache directory; found when empty.
@@ -80,6 +83,9 @@ func Up(ctx context.Context, cfg Config) (already bool, err error) {
 		if err := checkMachine(ctx, stateDir(), cfg.Cache); err != nil {
 			return err
 		}
+		if err := checkCloud(cfg); err != nil {
+			return err
+		}
 		unlock, err = lockLabs(ctx, detail)
 		return err
 	})
@@ -121,26 +127,42 @@ func (l *Lab) prepare(ctx context.Context, cfg Config) (already bool, err error)
 		wanted[cluster.Name] = wants
 		grown = grown || wants != has || !exists
 	}
+	if l.state.OpenStack && cfg.VMs && !l.state.VMs {
+		return false, errors.New("the lab has an OpenStack whose servers are not virtual machines: take the lab down first")
+	}
+	grown = grown || (cfg.OpenStack || cfg.VMs) && !l.state.OpenStack
 	if l.complete() && !grown && l.Status(ctx).Healthy() {
 		return true, nil
 	}
 	l.state.Nodes = wanted
+	if cfg.OpenStack || cfg.VMs {
+		l.state.OpenStack, l.state.VMs = true, cfg.VMs || l.state.VMs
+	}
 	return false, nil
+}
+
+type upStep struct {
+	name string
+	do   func(ctx context.Context, detail func(string)) error
 }
 
 // up runs all steps; each finds out by itself what there is to do.
 func (l *Lab) up(ctx context.Context, cfg Config) error {
-	for _, step := range []struct {
-		name string
-		do   func(ctx context.Context, detail func(string)) error
-	}{
+	steps := []upStep{
 		{"build programs", func(ctx context.Context, detail func(string)) error { return l.buildPrograms(ctx, cfg, detail) }},
 		{"build images", func(ctx context.Context, detail func(string)) error { return l.buildImages(ctx, cfg, detail) }},
 		{"make the network", l.makeNetwork},
 		{"start control planes", l.startControlPlanes},
 		{"start services", l.startServices},
 		{"start " + l.countNodes() + " nodes", l.startNodes},
-	} {
+	}
+	if l.state.OpenStack {
+		steps = append(steps,
+			upStep{"build the node image", func(ctx context.Context, detail func(string)) error { return l.buildNodeImage(ctx, cfg, detail) }},
+			upStep{"start OpenStack", func(ctx context.Context, detail func(string)) error { return l.startOpenStack(ctx, cfg, detail) }},
+		)
+	}
+	for _, step := range steps {
 		if err := runStep(ctx, cfg.Progress, step.name, step.do); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}

@@ -15,63 +15,76 @@ import (
 	"time"
 )
 
-// cgroupMounts are the mount points of this machine's cgroup hierarchies.
-type cgroupMounts struct {
-	// v1 has one for each set of controllers.
-	v1 []string
-	// v2 is the unified hierarchy. Beside v1 it has no controllers, and the container
-	// runtime uses it only to keep track of processes.
-	v2 string
+// Cgroups are this machine's cgroup hierarchies.
+type Cgroups struct {
+	// V1 has one for each set of controllers.
+	V1 []Hierarchy
+	// V2 is the mount point of the unified hierarchy. Beside V1 it has no controllers,
+	// and the container runtime uses it only to keep track of processes.
+	V2 string
 }
 
-func findCgroups() (cgroupMounts, error) {
+// Hierarchy is a mounted cgroup hierarchy of version 1.
+type Hierarchy struct {
+	// Path is where it is mounted, Options what mounts it again elsewhere.
+	Path, Options string
+}
+
+// FindCgroups returns the hierarchies that this process sees.
+func FindCgroups() (Cgroups, error) {
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return cgroupMounts{}, fmt.Errorf("find cgroups: %w", err)
+		return Cgroups{}, fmt.Errorf("find cgroups: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	var found cgroupMounts
+	var found Cgroups
 	scanner := bufio.NewScanner(file)
 	for scanner.Scan() {
 		// ID parent major:minor root mountpoint options… - type source options
 		before, after, ok := strings.Cut(scanner.Text(), " - ")
 		fields, types := strings.Fields(before), strings.Fields(after)
-		if !ok || len(fields) < 5 || len(types) < 1 {
+		if !ok || len(fields) < 5 || len(types) < 3 {
 			continue
 		}
 		switch types[0] {
 		case "cgroup":
-			found.v1 = append(found.v1, fields[4])
+			found.V1 = append(found.V1, Hierarchy{Path: fields[4], Options: cgroupOptions(types[2])})
 		case "cgroup2":
-			found.v2 = fields[4]
+			found.V2 = fields[4]
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return cgroupMounts{}, fmt.Errorf("find cgroups: %w", err)
+		return Cgroups{}, fmt.Errorf("find cgroups: %w", err)
 	}
-	if len(found.v1) == 0 && found.v2 == "" {
-		return cgroupMounts{}, errors.New("find cgroups: none is mounted under /sys/fs/cgroup")
+	if len(found.V1) == 0 && found.V2 == "" {
+		return Cgroups{}, errors.New("find cgroups: none is mounted under /sys/fs/cgroup")
 	}
 	return found, nil
 }
 
-// createCgroups makes the cgroup at path in every hierarchy. The kubelet requires
+// cgroupOptions are those of a hierarchy's options that say which one it is.
+func cgroupOptions(all string) string {
+	kept := slices.DeleteFunc(strings.Split(all, ","), func(option string) bool { return option == "rw" || option == "ro" })
+	return strings.Join(kept, ",")
+}
+
+// CreateCgroup makes the cgroup at path in every hierarchy. The kubelet requires
 // its root to exist, with controllers.
-func createCgroups(path string) error {
-	mounts, err := findCgroups()
+func CreateCgroup(path string) error {
+	mounts, err := FindCgroups()
 	if err != nil {
 		return err
 	}
-	for _, mount := range mounts.v1 {
-		if err := createOld(mount, path); err != nil {
-			return fmt.Errorf("create cgroup %s in %s: %w", path, mount, err)
+	for _, mount := range mounts.V1 {
+		if err := createOld(mount.Path, path); err != nil {
+			return fmt.Errorf("create cgroup %s in %s: %w", path, mount.Path, err)
 		}
 	}
-	if len(mounts.v1) > 0 {
+	if len(mounts.V1) > 0 {
 		return nil // containers use those
 	}
-	if err := createUnified(mounts.v2, path); err != nil {
-		return fmt.Errorf("create cgroup %s in %s: %w", path, mounts.v2, err)
+	if err := createUnified(mounts.V2, path); err != nil {
+		return fmt.Errorf("create cgroup %s in %s: %w", path, mounts.V2, err)
 	}
 	return nil
 }
@@ -163,17 +176,20 @@ func needed(controller string) bool {
 	}
 }
 
-// removeCgroups removes the cgroup at path and all below it from every hierarchy,
+// RemoveCgroup removes the cgroup at path and all below it from every hierarchy,
 // and its parents if nothing else is in them. Processes that are just ending keep a
 // cgroup for a moment.
-func removeCgroups(ctx context.Context, path string) error {
-	mounts, err := findCgroups()
+func RemoveCgroup(ctx context.Context, path string) error {
+	mounts, err := FindCgroups()
 	if err != nil {
 		return err
 	}
-	all := mounts.v1
-	if mounts.v2 != "" {
-		all = append(all, mounts.v2)
+	all := make([]string, 0, len(mounts.V1)+1)
+	for _, mount := range mounts.V1 {
+		all = append(all, mount.Path)
+	}
+	if mounts.V2 != "" {
+		all = append(all, mounts.V2)
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()

@@ -34,9 +34,9 @@ func binds() []bind {
 	}
 }
 
-// kernelSettings are what the kubelet wants to see under /proc/sys, which it would
+// KernelSettings are what the kubelet wants to see under /proc/sys, which it would
 // otherwise change for the whole machine.
-func kernelSettings() map[string]string {
+func KernelSettings() map[string]string {
 	return map[string]string{
 		"vm/overcommit_memory":      "1",
 		"vm/panic_on_oom":           "0",
@@ -58,7 +58,7 @@ type environmentOf struct {
 }
 
 func look(dir string) (environmentOf, error) {
-	found := environmentOf{snapshotter: "overlayfs"}
+	var found environmentOf
 	for _, dir := range cniDirectories() {
 		if _, err := os.Stat(filepath.Join(dir, "ptp")); err == nil {
 			found.cniBinaries = dir
@@ -68,26 +68,31 @@ func look(dir string) (environmentOf, error) {
 	if found.cniBinaries == "" {
 		return found, fmt.Errorf("no CNI plugins in %s", strings.Join(cniDirectories(), " or "))
 	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		return found, fmt.Errorf("look at %s: %w", dir, err)
-	}
-	if stat.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		found.snapshotter = "native" // an overlay cannot lie on another one
-	}
-	capable, err := hasCapability(unix.CAP_SYS_RESOURCE)
-	if err != nil {
+	var err error
+	if found.snapshotter, err = Snapshotter(dir); err != nil {
 		return found, err
 	}
-	found.canLowerOOMScore = capable
-	return found, nil
+	found.canLowerOOMScore, err = HasCapability(unix.CAP_SYS_RESOURCE)
+	return found, err
+}
+
+// Snapshotter is the one that containerd can use when its root is in dir.
+func Snapshotter(dir string) (string, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return "", fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if stat.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return "native", nil // an overlay cannot lie on another one
+	}
+	return "overlayfs", nil
 }
 
 func cniDirectories() []string { return []string{"/usr/lib/cni", "/opt/cni/bin"} }
 
-// hasCapability tells whether this process has a capability. Even root may lack one,
+// HasCapability tells whether this process has a capability. Even root may lack one,
 // for instance in a container.
-func hasCapability(capability int) (bool, error) {
+func HasCapability(capability int) (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
@@ -117,7 +122,7 @@ func (c *Config) files(found environmentOf, ca, proxyKubeconfig []byte) (map[str
 		"kubernetes/kube-proxy.kubeconfig": proxyKubeconfig,
 		"kubernetes/bootstrap.kubeconfig":  encode(c.bootstrapKubeconfig()),
 	}
-	for key, value := range kernelSettings() {
+	for key, value := range KernelSettings() {
 		files["sysctl/"+strings.ReplaceAll(key, "/", ".")] = []byte(value + "\n")
 	}
 	return files, errors.Join(problems...)

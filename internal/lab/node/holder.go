@@ -43,8 +43,8 @@ func Main(ctx context.Context, configPath string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	children := newChildren(ctx)
-	defer children.wait()
+	children := NewChildren(ctx)
+	defer children.Wait()
 	defer cancel()
 	return hold(ctx, config, children)
 }
@@ -61,14 +61,14 @@ func prepare(config *Config) error {
 		return err
 	}
 	if err := unix.Sethostname([]byte(config.Name)); err != nil {
-		return fmt.Errorf("set host name: %w", err)
+		return fmt.Errorf("set host Name: %w", err)
 	}
 	return mountAll(config)
 }
 
-func hold(ctx context.Context, config *Config, children *children) error {
-	containerd := children.supervise(ctx, component{
-		name: "containerd", path: "containerd", args: []string{"--config", config.path("containerd.toml")}, log: Log(config.Dir, "containerd"),
+func hold(ctx context.Context, config *Config, children *Children) error {
+	containerd := children.supervise(ctx, Program{
+		Name: "containerd", Path: "containerd", Args: []string{"--config", config.path("containerd.toml")}, Log: Log(config.Dir, "containerd"),
 	})
 	defer containerd()
 	if err := awaitContainerd(ctx, config); err != nil {
@@ -79,12 +79,12 @@ func hold(ctx context.Context, config *Config, children *children) error {
 			return err
 		}
 	}
-	kubelet := children.supervise(ctx, component{
-		name: "kubelet", path: filepath.Join(config.Binaries, "kubelet"), args: config.kubeletArguments(), log: Log(config.Dir, "kubelet"),
+	kubelet := children.supervise(ctx, Program{
+		Name: "kubelet", Path: filepath.Join(config.Binaries, "kubelet"), Args: config.kubeletArguments(), Log: Log(config.Dir, "kubelet"),
 	})
 	defer kubelet()
-	proxy := children.supervise(ctx, component{
-		name: "kube-proxy", path: filepath.Join(config.Binaries, "kube-proxy"), args: []string{"--config=/etc/kubernetes/kube-proxy.yaml"}, log: Log(config.Dir, "kube-proxy"),
+	proxy := children.supervise(ctx, Program{
+		Name: "kube-proxy", Path: filepath.Join(config.Binaries, "kube-proxy"), Args: []string{"--config=/etc/kubernetes/kube-proxy.yaml"}, Log: Log(config.Dir, "kube-proxy"),
 	})
 	defer proxy()
 	if err := os.WriteFile(config.path(startedFile), nil, 0o600); err != nil {
@@ -112,7 +112,7 @@ func awaitContainerd(ctx context.Context, config *Config) error {
 }
 
 // importImage hands an OCI layout to containerd.
-func importImage(ctx context.Context, config *Config, children *children, dir string) error {
+func importImage(ctx context.Context, config *Config, children *Children, dir string) error {
 	archive := config.path("tmp", filepath.Base(dir)+".tar")
 	file, err := os.Create(filepath.Clean(archive))
 	if err != nil {
@@ -126,8 +126,8 @@ func importImage(ctx context.Context, config *Config, children *children, dir st
 	if found, err := look(config.Dir); err == nil && found.snapshotter != "" {
 		arguments = append(arguments, "--snapshotter", found.snapshotter)
 	}
-	status, err := children.run(ctx, component{
-		name: "ctr", path: "ctr", args: append(arguments, archive), log: Log(config.Dir, "import"),
+	status, err := children.Run(ctx, Program{
+		Name: "ctr", Path: "ctr", Args: append(arguments, archive), Log: Log(config.Dir, "import"),
 	})
 	if err != nil {
 		return fmt.Errorf("import image %s: %w", dir, err)
@@ -150,7 +150,7 @@ func mountAll(config *Config) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	for key := range kernelSettings() {
+	for key := range KernelSettings() {
 		target := filepath.Join("/proc/sys", key)
 		if _, err := os.Stat(target); err != nil {
 			continue // the kernel was built without it, and the kubelet does not find it either

@@ -67,7 +67,7 @@ func start(ctx context.Context, config *Config) error {
 	if err := writeFiles(config); err != nil {
 		return err
 	}
-	if err := createCgroups(cgroup(config.Lab, config.Name)); err != nil {
+	if err := CreateCgroup(cgroup(config.Lab, config.Name)); err != nil {
 		return err
 	}
 	if err := network.CreateNamespace(ctx, config.Namespace()); err != nil {

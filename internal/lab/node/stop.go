@@ -42,10 +42,10 @@ func Stop(ctx context.Context, removal Removal) error {
 }
 
 func stop(ctx context.Context, removal Removal) error {
-	if err := killHolder(ctx, removal); err != nil {
+	if err := KillHolder(ctx, removal.RunDir, recordName(removal.Name), filepath.Join(removal.Dir, pidFile)); err != nil {
 		return err
 	}
-	if err := removeCgroups(ctx, cgroup(removal.Lab, removal.Name)); err != nil {
+	if err := RemoveCgroup(ctx, cgroup(removal.Lab, removal.Name)); err != nil {
 		return err
 	}
 	if err := network.Delete(ctx, namespace(removal.Lab, removal.Name)); err != nil {
@@ -54,9 +54,11 @@ func stop(ctx context.Context, removal Removal) error {
 	return removeDir(ctx, removal)
 }
 
-// killHolder kills the node's first process and waits for the last one.
-func killHolder(ctx context.Context, removal Removal) error {
-	process, err := proc.Load(removal.RunDir, recordName(removal.Name))
+// KillHolder kills the process recorded as name in runDir, which is the parent of the
+// first process of a process namespace, whose number is in pidFile, and waits for the
+// namespace's last process. It is no error if there is none.
+func KillHolder(ctx context.Context, runDir, name, pidFile string) error {
+	process, err := proc.Load(runDir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -66,7 +68,7 @@ func killHolder(ctx context.Context, removal Removal) error {
 	if process.Alive() {
 		// The holder before its parent, which then collects it: otherwise that would be up to
 		// the first process of the machine, which in a container may not care.
-		if holder := openHolder(filepath.Join(removal.Dir, pidFile)); holder >= 0 {
+		if holder := openHolder(pidFile); holder >= 0 {
 			err = endHolder(ctx, holder)
 			err = errors.Join(err, unix.Close(holder))
 		}
