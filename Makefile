@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 GO ?= go
 BIN := $(CURDIR)/bin
-BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar
+BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar osnode-controller
 LINT := $(GO) tool -modfile=go.tools.mod golangci-lint
 # FOCUS picks one group of e2e tests or benchmarks; empty means all of them.
 FOCUS ?=
@@ -22,6 +22,10 @@ help: ## List the targets
 .PHONY: deps
 deps: ## Install Debian's packages that the lab needs (root)
 	@hack/install-packages.sh
+
+.PHONY: deps-cloud
+deps-cloud: ## Install Debian's packages for the lab's OpenStack and virtual machines, too (root)
+	@hack/install-packages.sh openstack vms
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -46,7 +50,7 @@ images: deps build ## Build the container images that the lab serves
 	@$(BIN)/caas-lab images
 
 .PHONY: test
-test: deps test-race e2e ## Everything: unit and integration under the race detector, every e2e group (root)
+test: deps-cloud test-race e2e ## Everything: unit and integration under the race detector, every e2e group (root)
 
 .PHONY: test-unit
 test-unit: ## Unit tests without the race detector: seconds, no root
@@ -57,11 +61,11 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
 
 .PHONY: e2e
-e2e: deps build ## Black-box tests on the lab; FOCUS=offload or FOCUS=lab picks a group (root)
-	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
+e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode or vm picks a group (root)
+	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
 
 .PHONY: bench
-bench: deps build ## Measure; FOCUS=offload picks a group; writes bench/out/latest.json (root)
+bench: deps-cloud build ## Measure; FOCUS=offload picks a group; writes bench/out/latest.json (root)
 	@$(BIN)/caas-lab bench --focus "$(FOCUS)" --out bench/out/latest.json
 
 .PHONY: lint

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the Debian packages that the lab's nodes and images need. Says what it
-# does; does nothing when all of them are there. Needs root and apt.
+# Installs the Debian packages that the lab needs: those of its nodes and images, and with
+# the arguments openstack and vms those of its cloud and of virtual machines, too. Says
+# what it does; does nothing when all of them are there. Needs root and apt.
 set -eu
 
 # Whatever internal/lab/node lists as its requirements comes from these; python3-numpy is
@@ -21,6 +22,42 @@ packages="
   runc
   util-linux
 "
+
+# internal/lab/openstack lists what it needs. The servers' own packages (nova-api and so on)
+# are not among them: the lab starts the programs itself.
+openstack="
+  glance-api
+  neutron-common
+  nova-common
+  python3-keystone
+  python3-placement
+  uwsgi-core
+  uwsgi-plugin-python3
+"
+vms="
+  $openstack
+  e2fsprogs
+  fdisk
+  genisoimage
+  libvirt-clients
+  libvirt-daemon-system
+  nova-compute
+  nova-compute-qemu
+  python3-libvirt
+  qemu-system-x86
+  qemu-utils
+"
+
+for group in "$@"; do
+	case $group in
+	openstack) packages="$packages $openstack" ;;
+	vms) packages="$packages $vms" ;;
+	*)
+		echo "install-packages: no group $group; there are openstack and vms" >&2
+		exit 2
+		;;
+	esac
+done
 
 installed() {
 	[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]

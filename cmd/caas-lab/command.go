@@ -18,9 +18,11 @@ const defaultName = "lab"
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "caas-lab",
-		Short: "Run two real Kubernetes clusters on this machine",
+		Short: "Run two real Kubernetes clusters, and an OpenStack, on this machine",
 		Long: `caas-lab runs a CaaS cluster (caas) and a remote cluster (af) on this machine, in network namespaces of
-their own: etcd, the Kubernetes control plane, nodes with containerd and kubelet, a DNS each, and a registry.
+their own: etcd, the Kubernetes control plane, nodes with containerd and kubelet, a DNS each, and a registry. With
+--openstack it also runs Keystone, Placement, Glance, Neutron and Nova, whose servers boot the node image and join
+the CaaS cluster.
 
 It needs root. Programs and images are built on first use, which takes minutes, and kept in
 $` + "CAAS_LAB_CACHE" + ` (~/.cache/caas-lab). Everything else is in $CAAS_LAB_STATE (/var/lib/caas-lab), and
@@ -30,7 +32,7 @@ goes away with "caas-lab down".`,
 	name := root.PersistentFlags().String("name", nameFromEnvironment(), "the lab, also $CAAS_LAB_NAME; several with different names can run at a time")
 	root.AddCommand(
 		newUp(name), newDown(name), newStatus(name), newList(), newKubeconfig(name), newKubectl(name), newLogs(name),
-		newImages(), newDemo(name), newBench(name), newSupervise(), newNodeInit(),
+		newImages(), newDemo(name), newBench(name), newSupervise(), newHypervise(), newNodeInit(), newMachineInit(), newMachineSystemctl(),
 	)
 	return root
 }
@@ -44,7 +46,10 @@ func nameFromEnvironment() string {
 }
 
 func newUp(name *string) *cobra.Command {
-	var cfg lab.Config
+	var (
+		cfg    lab.Config
+		binDir string
+	)
 	counts := map[string]*int{}
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -68,11 +73,17 @@ func newUp(name *string) *cobra.Command {
 			if already {
 				say(cmd, "Lab %s is running already.\n", *name)
 			}
-			return sayHowToUse(cmd, l)
+			if err := sayHowToUse(cmd, l); err != nil {
+				return err
+			}
+			return startSite(cmd, l, binDir)
 		},
 	}
 	counts[lab.CaaS] = cmd.Flags().Int("caas-nodes", 2, "nodes of the CaaS cluster")
 	counts[lab.AF] = cmd.Flags().Int("af-nodes", 1, "nodes of the remote cluster")
+	cmd.Flags().BoolVar(&cfg.OpenStack, "openstack", false, "also run an OpenStack and the OSNode controller")
+	cmd.Flags().BoolVar(&cfg.VMs, "vms", false, "the same with servers that are virtual machines: one takes a minute to boot")
+	cmd.Flags().StringVar(&binDir, "bin", besides(), "directory of osnode-controller, for --openstack")
 	cmd.Flags().BoolVar(&cfg.Keep, "keep", false, "leave a lab that does not come up as it is, for looking at it")
 	cmd.Flags().StringVar(&cfg.Source, "source", "", "root of the source tree (default: found from the working directory)")
 	return cmd

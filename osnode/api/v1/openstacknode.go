@@ -23,6 +23,8 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 49",message="the name must have at most 49 characters: the node's name is it with a time stamp, and also a label"
 // +kubebuilder:validation:XValidation:rule="!self.metadata.name.contains('.')",message="the name must not contain a dot: it is also the name of the virtual machine"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.server) || !has(oldSelf.status.server.id) || self.spec.flavor == oldSelf.spec.flavor",message="the flavor cannot be changed while there is a virtual machine: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.server) || !has(oldSelf.status.server.id) || self.spec.keyPair == oldSelf.spec.keyPair",message="the key pair cannot be changed while there is a virtual machine: delete the node and create another one"
 type OpenStackNode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -67,9 +69,9 @@ const (
 // OpenStackNodeSpec says which virtual machine is wanted. What is not given comes from the provider's configuration
 // when the node is first seen, and is fixed from then on.
 //
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.availabilityZone) || (has(self.availabilityZone) && self.availabilityZone == oldSelf.availabilityZone)",message="availabilityZone cannot be changed: delete the node and create another one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.provider) || (has(self.provider) && self.provider == oldSelf.provider)",message="provider cannot be changed: delete the node and create another one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.region) || (has(self.region) && self.region == oldSelf.region)",message="region cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.availabilityZone) || oldSelf.availabilityZone == '' || (has(self.availabilityZone) && self.availabilityZone == oldSelf.availabilityZone)",message="availabilityZone cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.provider) || oldSelf.provider == '' || (has(self.provider) && self.provider == oldSelf.provider)",message="provider cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.region) || oldSelf.region == '' || (has(self.region) && self.region == oldSelf.region)",message="region cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.image) || (has(self.image) && self.image == oldSelf.image)",message="image cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroups) || (has(self.securityGroups) && self.securityGroups == oldSelf.securityGroups)",message="securityGroups cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.userData) || (has(self.userData) && self.userData == oldSelf.userData)",message="userData cannot be changed: delete the node and create another one"

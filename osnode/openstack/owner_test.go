@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package openstack_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/cloudveneto/caas/osnode/cloud"
+	"github.com/cloudveneto/caas/osnode/openstack"
+	"github.com/cloudveneto/caas/osnode/openstack/openstacktest"
+)
+
+func modes(modes ...string) setup {
+	return setup{provider: func(r rig, p *openstack.Provider) {
+		p.Owner.Modes = modes
+		p.Owner.ApplicationCredentials = filepath.Join(filepath.Dir(r.password), "credentials")
+	}}
+}
+
+func (r rig) writeCredential(t *testing.T, user, id, secret string) {
+	t.Helper()
+	directory := filepath.Join(filepath.Dir(r.password), "credentials", user)
+	require.NoError(t, os.MkdirAll(directory, 0o700))
+	text := "id: " + id + "\nsecret: " + secret + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(directory, r.lab.QST+".yaml"), []byte(text), 0o600))
+}
+
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	all := []string{openstack.ModeTrust, openstack.ModeApplicationCredential, openstack.ModeService}
+	for name, test := range map[string]struct {
+		modes   []string
+		prepare func(t *testing.T, r rig)
+		mode    string
+		class   cloud.Class
+	}{
+		"trust":    {modes: all, mode: openstack.ModeTrust},
+		"no trust": {modes: all[:1], prepare: func(_ *testing.T, r rig) { r.fake.DropTrusts(r.lab.Lisa) }, class: cloud.NoTrust},
+		"expired trust": {modes: all[:1], prepare: func(_ *testing.T, r rig) {
+			r.fake.DropTrusts(r.lab.Lisa)
+			r.fake.AddTrust(r.lab.Lisa, r.lab.ServiceID, r.lab.QST, time.Now().Add(-time.Minute))
+		}, class: cloud.NoTrust},
+		"trust for another project": {modes: all[:1], prepare: func(_ *testing.T, r rig) {
+			r.fake.DropTrusts(r.lab.Lisa)
+			r.fake.AddTrust(r.lab.Lisa, r.lab.ServiceID, r.lab.CMS, time.Time{})
+		}, class: cloud.NoTrust},
+		"owner left the project": {modes: all[:1], prepare: func(_ *testing.T, r rig) {
+			r.fake.Expel(r.lab.Lisa, r.lab.QST)
+		}, class: cloud.OwnerAuthorizationLost},
+		"wrong password": {modes: all[:1], prepare: func(t *testing.T, r rig) {
+			require.NoError(t, os.WriteFile(r.password, []byte("wrong"), 0o600))
+		}, class: cloud.CredentialsInvalid},
+		"no password": {modes: all[:1], prepare: func(t *testing.T, r rig) {
+			require.NoError(t, os.Remove(r.password))
+		}, class: cloud.CredentialsInvalid},
+		"application credential": {modes: all, prepare: func(t *testing.T, r rig) {
+			r.fake.DropTrusts(r.lab.Lisa)
+			id, secret := r.fake.AddSecret(r.lab.Lisa, r.lab.QST)
+			r.writeCredential(t, r.lab.Lisa, id, secret)
+		}, mode: openstack.ModeApplicationCredential},
+		"another user's application credential": {modes: all[1:2], prepare: func(t *testing.T, r rig) {
+			id, secret := r.fake.AddSecret(r.lab.Mallory, r.lab.QST)
+			r.writeCredential(t, r.lab.Lisa, id, secret)
+		}, class: cloud.OwnerAuthorizationLost},
+		"refused application credential": {modes: all[1:2], prepare: func(t *testing.T, r rig) {
+			r.writeCredential(t, r.lab.Lisa, "id", "secret")
+		}, class: cloud.OwnerAuthorizationLost},
+		"no application credential": {modes: all[1:2], class: cloud.NoTrust},
+		"service as the last resort": {modes: all, prepare: func(_ *testing.T, r rig) {
+			r.fake.DropTrusts(r.lab.Lisa)
+		}, mode: openstack.ModeService},
+		"service without a role": {modes: all[2:], prepare: func(_ *testing.T, r rig) {
+			r.fake.Expel(r.lab.ServiceID, r.lab.QST)
+		}, class: cloud.OwnerAuthorizationLost},
+		"Keystone down": {modes: all, prepare: func(_ *testing.T, r rig) {
+			r.faults.Add(openstacktest.Rule{
+				Match: openstacktest.Match{Path: "/identity/"}, Answer: &openstacktest.Answer{Status: 503},
+			})
+		}, class: cloud.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, modes(test.modes...))
+			if test.prepare != nil {
+				test.prepare(t, r)
+			}
+			mode, err := r.Authorize(t.Context(), r.owner)
+			assert.Equal(t, test.class, cloud.ClassOf(err), "%v", err)
+			assert.Equal(t, test.mode, mode)
+			if err != nil {
+				assert.NotContains(t, err.Error(), "secret")
+			}
+		})
+	}
+}
+
+func TestTrustWithoutTheNeededRole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{provider: func(_ rig, p *openstack.Provider) { p.Owner.Roles = []string{"manager"} }})
+	_, err := r.Authorize(t.Context(), r.owner)
+	assert.True(t, cloud.Is(err, cloud.NoTrust), "%v", err)
+	assert.ErrorContains(t, err, `"manager"`)
+}
+
+func TestTrustIsTakenBackAndGivenAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	request := r.request(t, "osn-01", "uid-1")
+	_, err := r.Create(t.Context(), r.owner, request)
+	require.NoError(t, err)
+
+	r.fake.DropTrusts(r.lab.Lisa)
+	_, err = r.Create(t.Context(), r.owner, r2(request, "osn-02", "uid-2"))
+	assert.True(t, cloud.Is(err, cloud.NoTrust), "%v", err)
+	servers := r.fake.Servers(r.lab.QST)
+	require.Len(t, servers, 1)
+	require.NoError(t, r.Delete(t.Context(), r.owner, servers[0].ID), "deleting needs no trust")
+
+	r.fake.AddTrust(r.lab.Lisa, r.lab.ServiceID, r.lab.QST, time.Time{})
+	_, err = r.Create(t.Context(), r.owner, r2(request, "osn-02", "uid-2"))
+	require.NoError(t, err)
+}
+
+// r2 is a request for another node.
+func r2(request cloud.Request, name, uid string) cloud.Request {
+	metadata := map[string]string{}
+	for key, value := range request.Metadata {
+		metadata[key] = value
+	}
+	metadata["osn.infn.it/uid"] = uid
+	request.Name, request.Metadata = name, metadata
+	return request
+}
+
+func TestExpiredTokens(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	_, err := r.Create(t.Context(), r.owner, r.request(t, "osn-01", "uid-1"))
+	require.NoError(t, err)
+	r.fake.RevokeTokens()
+	found, err := r.Find(t.Context(), r.owner, "osn-01", "uid-1")
+	require.NoError(t, err, "a new login is made")
+	assert.Len(t, found, 1)
+	_, err = r.Create(t.Context(), r.owner, r.request(t, "osn-02", "uid-2"))
+	require.NoError(t, err)
+	assert.Len(t, r.fake.Servers(r.lab.QST), 2)
+}
+
+func TestPasswordChanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	_, err := r.Quota(t.Context(), r.owner)
+	require.NoError(t, err)
+	r.fake.SetPassword(r.lab.ServiceID, "new")
+	r.fake.RevokeTokens()
+	_, err = r.Quota(t.Context(), r.owner)
+	assert.True(t, cloud.Is(err, cloud.CredentialsInvalid), "%v", err)
+	require.NoError(t, os.WriteFile(r.password, []byte("new\n"), 0o600))
+	_, err = r.Quota(t.Context(), r.owner)
+	assert.NoError(t, err, "the file is read at each login")
+}
+
+func TestServiceRefusedEvenAfterANewLogin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, setup{})
+	r.faults.Add(openstacktest.Rule{
+		Match: openstacktest.Match{Path: "/compute/"}, Answer: &openstacktest.Answer{Status: 401},
+	})
+	_, err := r.Quota(t.Context(), r.owner)
+	assert.True(t, cloud.Is(err, cloud.CredentialsInvalid), "%v", err)
+	assert.Equal(t, 2, r.faults.Count(openstacktest.Match{Path: "/limits"}), "one new login, one more try")
+}
+
+func TestServiceModeCopiesKeyPairs(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, modes(openstack.ModeService))
+	wanted := cloud.Wanted{Flavor: r.lab.Medium, ImageName: r.lab.Image, KeyPair: "Lisa"}
+	_, err := r.Resolve(t.Context(), r.owner, wanted)
+	assert.True(t, cloud.Is(err, cloud.InvalidSpec), "another's key pair takes an administrator: %v", err)
+
+	r.fake.Grant(r.lab.ServiceID, r.lab.QST, "admin")
+	r.fake.RevokeTokens()
+	made, err := r.Create(t.Context(), r.owner, r.request(t, "osn-01", "uid-1"))
+	require.NoError(t, err)
+	assert.Equal(t, r.lab.ServiceID, made.UserID)
+	assert.Contains(t, r.fake.Servers(r.lab.QST)[0].Key, "osn-")
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+// Package osnode_test looks at OpenStackNodes from outside: the real services of
+// OpenStack, the real controller, kubectl, and nodes that boot the node image.
+package osnode_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/cloudveneto/caas/internal/lab"
+	"github.com/cloudveneto/caas/internal/lab/gobuild"
+	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/internal/lab/site"
+	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+)
+
+const (
+	labName  = "osnode"
+	patience = 3 * time.Minute
+	interval = 100 * time.Millisecond
+)
+
+// world is a lab with OpenStack and the OSNode controller.
+type world struct {
+	lab    *lab.Lab
+	site   *site.Site
+	cloud  *openstack.Site
+	client client.Client
+	source string
+}
+
+// TestMain removes the lab at the end, also when it is interrupted.
+func TestMain(m *testing.M) {
+	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted.Done()
+		if interrupted.Err() != nil {
+			down()
+			os.Exit(130)
+		}
+	}()
+	code := m.Run()
+	if os.Getenv("CAAS_KEEP_LAB") == "" {
+		down()
+	}
+	_ = stop // the process ends here; until then a signal is still wanted
+	os.Exit(code)
+}
+
+func down() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if _, err := lab.Down(ctx, labName, nil); err != nil {
+		fmt.Fprintln(os.Stderr, "remove the lab:", err)
+	}
+}
+
+// binDir is where make build put the programs.
+func binDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("CAAS_BIN")
+	require.NotEmpty(t, dir, "CAAS_BIN names the directory of the built programs; run the tests by make e2e")
+	return dir
+}
+
+//nolint:gochecknoglobals // one lab serves all tests of the package
+var shared struct {
+	once  sync.Once
+	world *world
+	err   error
+}
+
+// theWorld returns the lab, made by the first caller.
+func theWorld(t *testing.T) *world {
+	t.Helper()
+	shared.once.Do(func() { shared.world, shared.err = newWorld(t) })
+	require.NoError(t, shared.err, "the lab came up")
+	return shared.world
+}
+
+func newWorld(t *testing.T) (*world, error) {
+	t.Helper()
+	ctx := context.Background()
+	_, err := lab.Up(ctx, lab.Config{
+		Name: labName, Executable: filepath.Join(binDir(t), "caas-lab"), OpenStack: true, Nodes: map[string]int{lab.CaaS: 0, lab.AF: 0},
+		Progress: func(p lab.Progress) {
+			if p.Done {
+				t.Logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &world{}
+	if w.lab, err = lab.Open(labName); err != nil {
+		return nil, err
+	}
+	if w.source, err = gobuild.FindSource(""); err != nil {
+		return nil, err
+	}
+	if w.site, err = site.New(ctx, site.Config{Lab: w.lab, BinDir: binDir(t), Manifests: filepath.Join(w.source, "deploy")}); err != nil {
+		return nil, err
+	}
+	w.cloud = w.site.Cloud
+	for user, projects := range map[string][]string{openstack.Zangrand: {openstack.CMS, openstack.QST}, openstack.Lisa: {openstack.QST}} {
+		for _, project := range projects {
+			if _, err := w.site.Authorize(ctx, user, project); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if w.client, err = w.newClient(); err != nil {
+		return nil, err
+	}
+	return w, w.site.Start(ctx)
+}
+
+func (w *world) newClient() (client.Client, error) {
+	cluster, err := w.lab.Cluster(lab.CaaS)
+	if err != nil {
+		return nil, err
+	}
+	config, err := cluster.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if err := osnodev1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	return client.New(config, client.Options{Scheme: scheme})
+}
+
+// user is somebody at a terminal.
+type user struct {
+	*world
+
+	kubeconfig string
+}
+
+func (w *world) user(t *testing.T, name, project string) user {
+	t.Helper()
+	kubeconfig, err := w.site.UserKubeconfig(name, project)
+	require.NoError(t, err)
+	return user{world: w, kubeconfig: kubeconfig}
+}
+
+// tries runs kubectl as the user and returns all that it prints.
+func (u user) tries(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, u.lab.Kubectl(), args...)
+	command.Dir = filepath.Join(u.source, "examples", "osnode")
+	command.Env = append(os.Environ(), "KUBECONFIG="+u.kubeconfig)
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	err := command.Run()
+	return out.String(), err
+}
+
+// kubectl runs kubectl as the user.
+func (u user) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := u.tries(t, args...)
+	require.NoError(t, err, "kubectl %v: %s", args, out)
+	return out
+}
+
+// eventually waits until done says so; it also says how things are.
+func eventually(t *testing.T, what string, done func(ctx context.Context) (ok bool, state string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		ok, state := done(ctx)
+		if ok {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			require.FailNow(t, "not in time: "+what, state)
+		}
+	}
+}
+
+// osn is an OpenStackNode as it is now; nil when there is none.
+func (w *world) osn(ctx context.Context, namespace, name string) (*osnodev1.OpenStackNode, error) {
+	object := &osnodev1.OpenStackNode{}
+	err := w.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, object)
+	return object, err
+}
+
+// awaitPhase waits until an OpenStackNode is in a phase.
+func (w *world) awaitPhase(t *testing.T, namespace, name string, phase osnodev1.Phase) *osnodev1.OpenStackNode {
+	t.Helper()
+	var last *osnodev1.OpenStackNode
+	eventually(t, name+" is "+string(phase), func(ctx context.Context) (bool, string) {
+		object, err := w.osn(ctx, namespace, name)
+		if err != nil {
+			return false, err.Error()
+		}
+		last = object
+		return object.Status.Phase == phase, fmt.Sprintf("%s: %s\n%+v", object.Status.Phase, object.Status.Description, object.Status.Conditions)
+	})
+	return last
+}
