@@ -69,7 +69,7 @@ func serve(ctx context.Context, o *options, settings *file) error {
 }
 
 // newManager makes the manager, which serves nothing itself: health and metrics are the ops server's.
-func newManager(config *rest.Config, o *options) (manager.Manager, error) {
+func newManager(config *rest.Config, o *options) (manager.Manager, error) { //nolint:ireturn // controller-runtime has no other
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), osnodev1.AddToScheme(scheme)); err != nil {
 		return nil, err

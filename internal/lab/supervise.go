@@ -41,6 +41,9 @@ func Supervise(ctx context.Context, name string) error {
 			return nil
 		})
 		group.Go(func() error { return cluster.approve(ctx) })
+		if cluster.Name == CaaS {
+			group.Go(func() error { return cluster.route(ctx) })
+		}
 	}
 	logging.From(ctx).InfoContext(ctx, "supervising lab", "lab", name)
 	return group.Wait()

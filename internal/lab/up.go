@@ -111,21 +111,9 @@ func (l *Lab) prepare(ctx context.Context, cfg Config) (already bool, err error)
 	if err := l.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
-	grown := false
-	wanted := defaultNodes()
-	for _, cluster := range l.clusters() {
-		has, exists := l.state.Nodes[cluster.Name]
-		wants, given := cfg.Nodes[cluster.Name]
-		switch {
-		case !given && exists:
-			wants = has
-		case !given:
-			wants = wanted[cluster.Name]
-		case exists && wants < has:
-			return false, fmt.Errorf("cluster %s has %d nodes and cannot shrink to %d: take the lab down first", cluster.Name, has, wants)
-		}
-		wanted[cluster.Name] = wants
-		grown = grown || wants != has || !exists
+	wanted, grown, err := l.wantedNodes(cfg)
+	if err != nil {
+		return false, err
 	}
 	if l.state.OpenStack && cfg.VMs && !l.state.VMs {
 		return false, errors.New("the lab has an OpenStack whose servers are not virtual machines: take the lab down first")
@@ -139,6 +127,26 @@ func (l *Lab) prepare(ctx context.Context, cfg Config) (already bool, err error)
 		l.state.OpenStack, l.state.VMs = true, cfg.VMs || l.state.VMs
 	}
 	return false, nil
+}
+
+// wantedNodes merges the numbers of nodes that there are with those that are asked for.
+func (l *Lab) wantedNodes(cfg Config) (wanted map[string]int, grown bool, err error) {
+	wanted = defaultNodes()
+	for _, cluster := range l.clusters() {
+		has, exists := l.state.Nodes[cluster.Name]
+		wants, given := cfg.Nodes[cluster.Name]
+		switch {
+		case !given && exists:
+			wants = has
+		case !given:
+			wants = wanted[cluster.Name]
+		case exists && wants < has:
+			return nil, false, fmt.Errorf("cluster %s has %d nodes and cannot shrink to %d: take the lab down first", cluster.Name, has, wants)
+		}
+		wanted[cluster.Name] = wants
+		grown = grown || wants != has || !exists
+	}
+	return wanted, grown, nil
 }
 
 type upStep struct {

@@ -134,7 +134,7 @@ func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) 
 	if _, err := objects.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true}); err != nil {
 		return err
 	}
-	if kind.GroupKind() == (apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition").GroupKind()) {
+	if kind.GroupKind() == apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition").GroupKind() {
 		return a.awaitEstablished(ctx, objects, object.GetName())
 	}
 	return nil
