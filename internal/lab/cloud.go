@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +22,7 @@ import (
 )
 
 const (
+	cloudPrefix    = "openstack/"
 	hypervisorName = "hypervisor"
 	socketInterval = 20 * time.Millisecond
 )
@@ -188,7 +192,30 @@ func (l *Lab) cloudStatus(ctx context.Context, status *Status) {
 		status.Problems = append(status.Problems, fmt.Sprintf("OpenStack: %v", err))
 		return
 	}
-	for _, name := range site.Status(ctx).Down {
+	state := site.Status(ctx)
+	for _, name := range slices.Sorted(maps.Keys(state.PIDs)) {
+		pid := state.PIDs[name]
+		status.Processes = append(status.Processes, ProcessStatus{Name: cloudPrefix + name, PID: pid, Running: true, Memory: residentMemory(pid)})
+	}
+	for _, name := range state.Down {
+		status.Processes = append(status.Processes, ProcessStatus{Name: cloudPrefix + name})
 		status.Problems = append(status.Problems, fmt.Sprintf("OpenStack's %s does not run", name))
 	}
+}
+
+// cloudLogs are the logs of the cloud's services, and the consoles of its servers.
+func (l *Lab) cloudLogs() map[string]string {
+	logs := map[string]string{}
+	site, err := l.OpenStack()
+	if err != nil {
+		return logs // there is none, or nothing of it
+	}
+	for name, file := range site.LogFiles() {
+		logs[cloudPrefix+name] = file
+	}
+	consoles, _ := filepath.Glob(l.path("machines", "*", "console.log")) // the pattern is well-formed
+	for _, console := range consoles {
+		logs[filepath.Base(filepath.Dir(console))+"/console"] = console
+	}
+	return logs
 }

@@ -21,7 +21,8 @@ import (
 const followInterval = 200 * time.Millisecond
 
 // Logs returns the log files of the lab by the names of what wrote them: CLUSTER/COMPONENT for a control plane,
-// NODE/COMPONENT for a node, and the process' name for everything else.
+// NODE/COMPONENT for a node, openstack/SERVICE for a service of the cloud, SERVER/console for what became of one of its
+// servers, and the process' name for everything else.
 func (l *Lab) Logs() (map[string]string, error) {
 	logs := map[string]string{}
 	for _, cluster := range l.clusters() {
@@ -45,6 +46,7 @@ func (l *Lab) Logs() (map[string]string, error) {
 			logs[process.Name()] = process.Spec().LogFile
 		}
 	}
+	maps.Copy(logs, l.cloudLogs())
 	return logs, nil
 }
 
