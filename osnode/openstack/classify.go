@@ -35,16 +35,13 @@ func refusal(class cloud.Class, err error, format string, values ...any) error {
 
 // explain makes a *cloud.Error of any error of an attempt to do what.
 func explain(what string, err error) error {
-	var known *cloud.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*cloud.Error](err); ok {
 		return known
 	}
-	var renewal *gophercloud.ErrUnableToReauthenticate
-	if errors.As(err, &renewal) {
+	if renewal, ok := errors.AsType[*gophercloud.ErrUnableToReauthenticate](err); ok {
 		return explain(what, renewal.ErrReauth)
 	}
-	var answer gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
 		return explainAnswer(what, answer)
 	}
 	switch {
@@ -132,8 +129,7 @@ func FaultClass(fault cloud.Fault) cloud.Class {
 }
 
 func codeOf(err error) int {
-	var answer gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
 		return answer.Actual
 	}
 	return 0

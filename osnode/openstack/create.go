@@ -97,11 +97,11 @@ func (h here) createFailure(name string, err error) error {
 		failure = refusal(cloud.InvalidSpec, err, "%s", failure.Error())
 	}
 	if class == cloud.NotFound || class == cloud.InvalidSpec || class == cloud.AmbiguousReference {
-		h.provider.references.forget(projectKey(h.account))
-		h.provider.flavors.forget(projectKey(h.account))
+		h.references.forget(projectKey(h.account))
+		h.flavors.forget(projectKey(h.account))
 	}
 	if class == cloud.QuotaExceeded {
-		h.provider.quotas.forget(projectKey(h.account))
+		h.quotas.forget(projectKey(h.account))
 	}
 	return failure
 }

@@ -113,7 +113,7 @@ func BenchmarkCycle(b *testing.B) {
 		name := fmt.Sprintf("osn-%d", i)
 		_, err := seam.Create(b.Context(), account, cloud.Request{
 			Name: name, Wanted: wanted, Resolved: resolved, UserData: userData,
-			Metadata: map[string]string{"osn.infn.it/uid": name, "osn.infn.it/cluster": "caas"},
+			Metadata: map[string]string{"osn.infn.it:uid": name, "osn.infn.it:cluster": "caas"},
 		})
 		require.NoError(b, err)
 		found, err := seam.Find(b.Context(), account, name, name)

@@ -4,6 +4,7 @@ package openstack
 
 import (
 	"context"
+	"maps"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
@@ -71,9 +72,7 @@ func (h here) markVolumes(ctx context.Context, found wireServer) error {
 			continue
 		}
 		metadata := map[string]string{osnodev1.MetaUID: uid, osnodev1.MetaCluster: h.cluster}
-		for key, value := range known.Metadata {
-			metadata[key] = value
-		}
+		maps.Copy(metadata, known.Metadata)
 		options := volumes.UpdateOpts{Metadata: metadata}
 		if _, err := volumes.Update(ctx, client, one.ID, options).Extract(); err != nil {
 			return explain("mark the volume "+one.ID, err)

@@ -28,7 +28,7 @@ func (c *Cloud) Flavor(ctx context.Context, account cloud.Account, name string) 
 func (h here) flavor(ctx context.Context, name string) (cloud.Flavor, error) {
 	age := h.Cache.References.Duration
 	for _, maxAge := range []time.Duration{age, min(news, age)} {
-		list, err := h.provider.flavors.get(ctx, projectKey(h.account), maxAge, h.listFlavors)
+		list, err := h.flavors.get(ctx, projectKey(h.account), maxAge, h.listFlavors)
 		if err != nil {
 			return cloud.Flavor{}, explain("list flavors", err)
 		}

@@ -3,6 +3,7 @@
 package openstack_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -129,11 +130,8 @@ func TestTrustIsTakenBackAndGivenAgain(t *testing.T) {
 
 // r2 is a request for another node.
 func r2(request cloud.Request, name, uid string) cloud.Request {
-	metadata := map[string]string{}
-	for key, value := range request.Metadata {
-		metadata[key] = value
-	}
-	metadata["osn.infn.it/uid"] = uid
+	metadata := maps.Clone(request.Metadata)
+	metadata["osn.infn.it:uid"] = uid
 	request.Name, request.Metadata = name, metadata
 	return request
 }

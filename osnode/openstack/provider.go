@@ -28,7 +28,6 @@ type provider struct {
 	listings   *memo[listed]
 	traces     *traces
 	opening    singleflight.Group
-	grouping   singleflight.Group
 
 	mu       sync.Mutex
 	buckets  map[string]*bucket

@@ -47,7 +47,7 @@ func (c *Cloud) Resolve(ctx context.Context, account cloud.Account, wanted cloud
 // reference is the id of a thing, remembered for a while.
 func (h here) reference(ctx context.Context, kind, name string, find func(ctx context.Context) (string, error)) (string, error) {
 	key := projectKey(h.account) + kind + "/" + name
-	found, err := h.provider.references.get(ctx, key, h.Cache.References.Duration, find)
+	found, err := h.references.get(ctx, key, h.Cache.References.Duration, find)
 	if err != nil {
 		return "", explain("look for the "+kind+" \""+name+"\"", err)
 	}

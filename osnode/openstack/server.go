@@ -83,9 +83,13 @@ func addresses(networks map[string][]wireAddress) []cloud.Address {
 }
 
 // ours tells that this cluster's controller made the server, in the account's project.
+// Whoever is in the project can write such metadata, but nobody can be another user to
+// Nova: the server is the owner's whom it names, or the platform's.
 func (h here) ours(server cloud.Server) bool {
+	owner := server.Metadata[osnodev1.MetaOwner]
 	return server.Metadata[osnodev1.MetaCluster] == h.cluster && server.Metadata[osnodev1.MetaUID] != "" &&
-		server.ProjectID == h.account.ProjectID
+		server.ProjectID == h.account.ProjectID &&
+		(owner == "" || server.UserID == owner || server.UserID == h.identity().userID)
 }
 
 // Server is one server, asked for anew. It fails with NotFound if there is none.

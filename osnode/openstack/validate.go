@@ -36,19 +36,10 @@ func (c Config) Validate() error {
 }
 
 func (p Provider) problems(credentials bool) []error {
-	var wrong []error
+	wrong := p.identityProblems()
 	add := func(format string, values ...any) { wrong = append(wrong, fmt.Errorf(format, values...)) }
 	if p.ID == "" {
 		add("id: is required")
-	}
-	if address, err := url.Parse(p.AuthURL); err != nil || address.Host == "" || (address.Scheme != "http" && address.Scheme != "https") {
-		add("authURL: %q is no http or https address", p.AuthURL)
-	}
-	if p.Identity.UserID == "" && p.Identity.UserName == "" {
-		add("identity: userID or userName is required")
-	}
-	if p.Identity.PasswordFile == "" {
-		add("identity.passwordFile: is required")
 	}
 	if !slices.Contains([]string{"", "public", "internal", "admin"}, p.Interface) {
 		add("interface: %q is none of public, internal, admin", p.Interface)
@@ -69,6 +60,20 @@ func (p Provider) problems(credentials bool) []error {
 		}
 	}
 	return append(wrong, p.SecurityGroups.problems()...)
+}
+
+func (p Provider) identityProblems() []error {
+	var wrong []error
+	if address, err := url.Parse(p.AuthURL); err != nil || address.Host == "" || (address.Scheme != "http" && address.Scheme != "https") {
+		wrong = append(wrong, fmt.Errorf("authURL: %q is no http or https address", p.AuthURL))
+	}
+	if p.Identity.UserID == "" && p.Identity.UserName == "" {
+		wrong = append(wrong, errors.New("identity: userID or userName is required"))
+	}
+	if p.Identity.PasswordFile == "" {
+		wrong = append(wrong, errors.New("identity.passwordFile: is required"))
+	}
+	return wrong
 }
 
 func (p Provider) ownerProblems(credentials bool) []error {

@@ -15,7 +15,7 @@ import (
 )
 
 // uidKey is a key of metadata as the seam uses it.
-const uidKey = "osn.infn.it/uid"
+const uidKey = "osn.infn.it:uid"
 
 // server is the body of a request for a server, with changes.
 func (c *conformance) server(name string, changes object) object {

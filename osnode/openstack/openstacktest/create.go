@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	"github.com/google/uuid"
 )
@@ -129,11 +130,30 @@ func (f *Fake) checkRequest(request createRequest, c call) (*flavor, *refusal) {
 	if _, err := base64.StdEncoding.DecodeString(request.UserData); err != nil {
 		return nil, refuse(bad, "Invalid input for field/attribute user_data. Value is not a 'base64'")
 	}
-	for key, value := range request.Metadata {
-		if len(key) > 255 || len(value) > 255 {
-			return nil, refuse(bad, "Invalid input for field/attribute %s. Value is too long", key)
+	if refused := checkMetadata(request.Metadata); refused != nil {
+		return nil, refused
+	}
+	return f.checkReferences(request, c)
+}
+
+// metadataKey is Nova's own pattern (nova/api/validation/parameter_types.py): no slash is in it.
+var metadataKey = regexp.MustCompile(`^[a-zA-Z0-9-_:. ]{1,255}$`)
+
+func checkMetadata(metadata map[string]string) *refusal {
+	for key, value := range metadata {
+		if !metadataKey.MatchString(key) {
+			return refuse(http.StatusBadRequest, "Invalid input for field/attribute metadata. '%s' does not match any of the regexes: '%s'", key, metadataKey)
+		}
+		if len(value) > 255 {
+			return refuse(http.StatusBadRequest, "Invalid input for field/attribute %s. Value is too long", key)
 		}
 	}
+	return nil
+}
+
+// checkReferences looks for what a request names.
+func (f *Fake) checkReferences(request createRequest, c call) (*flavor, *refusal) {
+	const bad = http.StatusBadRequest
 	source := request.Image
 	if len(request.Devices) > 0 {
 		source = request.Devices[0].Image
@@ -159,15 +179,11 @@ func (f *Fake) chooseNetworks(request createRequest, c call) ([]*network, *refus
 		ID string `json:"uuid"`
 	}
 	if json.Unmarshal(request.Networks, &wanted) == nil && len(wanted) > 0 {
-		var chosen []*network
+		ids := make([]string, 0, len(wanted))
 		for _, one := range wanted {
-			found := f.networks[one.ID]
-			if found == nil || found.project != c.in.id && !found.shared {
-				return nil, refuse(http.StatusBadRequest, "Network %s could not be found.", one.ID)
-			}
-			chosen = append(chosen, found)
+			ids = append(ids, one.ID)
 		}
-		return chosen, nil
+		return f.networksOf(ids, c)
 	}
 	if string(request.Networks) == `"none"` {
 		return nil, nil
@@ -185,6 +201,18 @@ func (f *Fake) chooseNetworks(request createRequest, c call) ([]*network, *refus
 		return nil, refuse(http.StatusConflict, "Multiple possible networks found, use a Network ID to be more specific.")
 	}
 	return own, nil
+}
+
+func (f *Fake) networksOf(ids []string, c call) ([]*network, *refusal) {
+	var chosen []*network
+	for _, id := range ids {
+		found := f.networks[id]
+		if found == nil || found.project != c.in.id && !found.shared {
+			return nil, refuse(http.StatusBadRequest, "Network %s could not be found.", id)
+		}
+		chosen = append(chosen, found)
+	}
+	return chosen, nil
 }
 
 func (f *Fake) chooseGroups(request createRequest, c call) ([]string, *refusal) {

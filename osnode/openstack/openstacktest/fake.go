@@ -89,7 +89,7 @@ func Start(options Options) *Fake {
 	f.imageRoutes(mux)
 	f.networkRoutes(mux)
 	f.volumeRoutes(mux)
-	var handler http.Handler = f.settled(mux)
+	handler := f.settled(mux)
 	if options.Middleware != nil {
 		handler = options.Middleware(handler)
 	}

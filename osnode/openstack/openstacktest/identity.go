@@ -176,6 +176,11 @@ func (f *Fake) authenticate(request loginRequest) (*token, int, string) {
 	default:
 		return nil, http.StatusUnauthorized, unauthorized
 	}
+	return f.scope(made, request)
+}
+
+// scope makes a token one for a trust, a project or nothing.
+func (f *Fake) scope(made *token, request loginRequest) (*token, int, string) {
 	if request.Scope.Trust != nil {
 		return f.byTrust(made, request.Scope.Trust.ID)
 	}

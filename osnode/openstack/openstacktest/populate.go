@@ -27,7 +27,7 @@ type Lab struct {
 // those of the lab. The service user is a member of both projects, and has a trust of
 // each user for each of his projects. Every user's password is his name.
 func (f *Fake) Populate() Lab {
-	lab := Lab{
+	lab := Lab{ //nolint:gosec // a fake's password
 		Service: "osnode-controller", ServicePassword: "osnode-controller",
 		Medium: "cloudveneto.medium", Large: "cloudveneto.large", GPU: "cloudveneto.50cores249GB25GB+500GB1A",
 		Image: "almalinux9-k8s-node-26-09-2023",

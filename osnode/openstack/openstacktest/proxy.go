@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +66,7 @@ func StartProxy(ctx context.Context, config ProxyConfig) (*Proxy, error) {
 	_ = p.server.Listener.Close() // the one that it made itself
 	p.server.Listener = listener
 	p.server.Start()
-	p.number(upstream)
+	p.add(upstream)
 	return p, nil
 }
 
@@ -75,15 +76,13 @@ func (p *Proxy) Close() { p.server.Close() }
 // AuthURL is Keystone's address behind the proxy.
 func (p *Proxy) AuthURL() string { return p.server.URL + "/u/0" + p.keystone }
 
-// number is the place of an address's host among the upstreams.
-func (p *Proxy) number(address *url.URL) int {
+// add makes an address's host one of the upstreams.
+func (p *Proxy) add(address *url.URL) {
 	base := address.Scheme + "://" + address.Host
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, known := range p.bases {
-		if known == base {
-			return i
-		}
+	if slices.Contains(p.bases, base) {
+		return
 	}
 	to := &url.URL{Scheme: address.Scheme, Host: address.Host}
 	p.bases = append(p.bases, base)
@@ -95,7 +94,6 @@ func (p *Proxy) number(address *url.URL) int {
 		},
 		ModifyResponse: p.rewrite,
 	})
-	return len(p.bases) - 1
 }
 
 var upstreamPath = regexp.MustCompile(`^/u/(\d+)(/.*)?$`)
@@ -158,7 +156,7 @@ func (p *Proxy) learn(body []byte) {
 	for _, entry := range append(found.Token.Catalog, found.Catalog...) {
 		for _, endpoint := range entry.Endpoints {
 			if address, err := url.Parse(endpoint.URL); err == nil && address.Host != "" {
-				p.number(address)
+				p.add(address)
 			}
 		}
 	}
