@@ -9,9 +9,16 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+)
+
+const (
+	// mostPods and mostStorage are more than any machine has.
+	mostPods    = 1000
+	mostStorage = int64(1) << 50
 )
 
 // ProviderID is a server's name all over Kubernetes, which cannot be changed once a
@@ -33,7 +40,27 @@ func For(osn *osnodev1.OpenStackNode, pool *osnodev1.OpenStackNodePool) (*corev1
 			ProviderID: osn.Status.ProviderID,
 			Taints:     append(Taints(osn, pool), notJoined()),
 		},
+		Status: expected(osn),
 	}, nil
+}
+
+// expected is what the kubelet will report, as far as that is known, and otherwise more. A
+// kubelet judges its first pods by the Node in its own cache, and that can be this one for
+// seconds after it has reported: its watch ends when it gets its certificate, and begins
+// again after a pause. With nothing here it would fail them for want of room (OutOfpods).
+// Nobody else goes by it: no pod is scheduled before the kubelet has reported.
+func expected(osn *osnodev1.OpenStackNode) corev1.NodeStatus {
+	status := corev1.NodeStatus{Addresses: slices.Clone(osn.Status.Addresses)}
+	if r := osn.Status.Resolved; r != nil && r.VCPUs > 0 && r.MemoryMiB > 0 {
+		status.Capacity = corev1.ResourceList{
+			corev1.ResourceCPU:              *resource.NewQuantity(int64(r.VCPUs), resource.DecimalSI),
+			corev1.ResourceMemory:           *resource.NewQuantity(int64(r.MemoryMiB)<<20, resource.BinarySI),
+			corev1.ResourcePods:             *resource.NewQuantity(mostPods, resource.DecimalSI),
+			corev1.ResourceEphemeralStorage: *resource.NewQuantity(mostStorage, resource.BinarySI),
+		}
+		status.Allocatable = status.Capacity.DeepCopy()
+	}
+	return status
 }
 
 func complete(osn *osnodev1.OpenStackNode) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -82,6 +83,25 @@ func TestFor(t *testing.T) {
 	}, made)
 	assert.True(t, node.Waiting(made))
 	assert.True(t, node.BelongsTo(made, osNode()))
+}
+
+// A kubelet judges pods by this Node until it has seen its own report: it must not find less than the machine has.
+func TestForHasRoom(t *testing.T) {
+	t.Parallel()
+	osn := osNode()
+	osn.Status.Resolved.VCPUs, osn.Status.Resolved.MemoryMiB = 2, 4096
+	osn.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.88.32.42"}}
+	made, err := node.For(osn, nil)
+	require.NoError(t, err)
+	assert.Equal(t, osn.Status.Addresses, made.Status.Addresses)
+	assert.Equal(t, made.Status.Capacity, made.Status.Allocatable)
+	for name, least := range map[corev1.ResourceName]string{
+		corev1.ResourceCPU: "2", corev1.ResourceMemory: "4Gi", corev1.ResourcePods: "256", corev1.ResourceEphemeralStorage: "100Ti",
+	} {
+		has := made.Status.Allocatable[name]
+		assert.GreaterOrEqual(t, has.Cmp(resource.MustParse(least)), 0, "%s: %s", name, has.String())
+	}
+	assert.Empty(t, made.Status.Conditions, "nobody has said that it is ready")
 }
 
 func TestForPool(t *testing.T) {

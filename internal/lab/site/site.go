@@ -76,7 +76,9 @@ func New(ctx context.Context, config Config) (*Site, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("site: %w", err)
 	}
-	for _, step := range []func(context.Context) error{s.applyManifests, s.letNodesProxy, s.addTenants, s.writeKubeconfig, s.writeSettings} {
+	for _, step := range []func(context.Context) error{
+		s.applyManifests, s.letNodesProxy, s.addTenants, s.awaitAdmission, s.writeKubeconfig, s.writeSettings,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("site: %w", err)
 		}

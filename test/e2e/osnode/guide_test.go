@@ -175,7 +175,9 @@ func (w *world) assertNothingLeft(t *testing.T, project string, nodes, uids []st
 	require.NoError(t, err)
 	// Nova shows a server that is DELETED for a moment longer.
 	eventually(t, "Nova has no servers", func(ctx context.Context) (bool, string) {
-		var servers struct{ Servers []struct{ ID, Name, Status string } }
+		var servers struct {
+			Servers []struct{ ID, Name, Status string }
+		}
 		err := session.Do(ctx, "GET", "compute", "/servers/detail", nil, &servers)
 		return err == nil && len(servers.Servers) == 0, fmt.Sprint(servers, err)
 	})

@@ -19,9 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cloudveneto/caas/internal/lab"
@@ -48,6 +50,7 @@ type world struct {
 
 // TestMain removes the lab at the end, also when it is interrupted.
 func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard()) // the client's library would complain that it has none
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted.Done()
