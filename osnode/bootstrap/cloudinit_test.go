@@ -80,8 +80,11 @@ func TestCloudInitMerges(t *testing.T) {
 	assert.Equal(t, [][]string{
 		{"/usr/local/sbin/osn-data-disk", "ext4", "/dev/vdb"},
 		{"site-command"},
-		{"systemctl", "daemon-reload"}, {"systemctl", "enable", "--now", "containerd", "kubelet"}, {"systemctl", "enable", "--now", "kube-proxy"},
-		{"mine"}, {"later"},
+		{"systemctl", "daemon-reload"},
+		{"systemctl", "enable", "--now", "containerd", "kubelet"},
+		{"systemctl", "enable", "--now", "kube-proxy"},
+		{"mine"},
+		{"later"},
 	}, result.Config.RunCmd, "ours, then the site's, then the start, then the user's")
 	assert.Equal(t, []string{"htop", "less"}, result.Config.Packages)
 	assert.JSONEq(t, `"Europe/Rome"`, string(result.Config.Other), "what is there stays")

@@ -15,10 +15,10 @@ import (
 	"github.com/cloudveneto/caas/osnode/cloud"
 )
 
-// unknownOwner is why a pool makes nothing.
-type unknownOwner struct{ message string }
+// unknownOwnerError is why a pool makes nothing.
+type unknownOwnerError struct{ message string }
 
-func (e *unknownOwner) Error() string { return e.message }
+func (e *unknownOwnerError) Error() string { return e.message }
 
 func (p *Pools) provider(pool *osnodev1.OpenStackNodePool) string {
 	if pool.Spec.Template.Provider != "" {
@@ -48,9 +48,9 @@ func (p *Pools) account(ctx context.Context, pool *osnodev1.OpenStackNodePool) (
 	}
 	switch bound := namespace.Labels[osnodev1.LabelProjectID]; {
 	case account.UserID == "" || account.ProjectID == "":
-		return cloud.Account{}, &unknownOwner{"The pool has no owner: it was made before the platform could tell whose it is; delete it and create it again"}
+		return cloud.Account{}, &unknownOwnerError{"The pool has no owner: it was made before the platform could tell whose it is; delete it and create it again"}
 	case bound != account.ProjectID:
-		return cloud.Account{}, &unknownOwner{fmt.Sprintf("The namespace %q does not belong to the pool's project", pool.Namespace)}
+		return cloud.Account{}, &unknownOwnerError{fmt.Sprintf("The namespace %q does not belong to the pool's project", pool.Namespace)}
 	default:
 		return account, nil
 	}

@@ -83,7 +83,7 @@ type Timers struct {
 // DefaultTimers are the timers of production.
 func DefaultTimers() Timers {
 	return Timers{
-		PendingAge: 2 * time.Second, BatchIdle: time.Second, BatchMost: 10 * time.Second, Rescan: 10 * time.Second,
+		PendingAge: 2 * time.Second, BatchIdle: 250 * time.Millisecond, BatchMost: 750 * time.Millisecond, Rescan: 10 * time.Second,
 		IdleTTL: 10 * time.Minute, Retire: 2 * time.Second, Join: 30 * time.Minute, Settle: 30 * time.Second,
 		BackoffFirst: 5 * time.Minute, BackoffMost: 30 * time.Minute, FlavorAge: 10 * time.Minute, Repeat: 10 * time.Minute,
 	}
@@ -95,9 +95,18 @@ func (t Timers) orDefault() Timers {
 		value    *time.Duration
 		fallback time.Duration
 	}{
-		{&t.PendingAge, d.PendingAge}, {&t.BatchIdle, d.BatchIdle}, {&t.BatchMost, d.BatchMost}, {&t.Rescan, d.Rescan},
-		{&t.IdleTTL, d.IdleTTL}, {&t.Retire, d.Retire}, {&t.Join, d.Join}, {&t.Settle, d.Settle},
-		{&t.BackoffFirst, d.BackoffFirst}, {&t.BackoffMost, d.BackoffMost}, {&t.FlavorAge, d.FlavorAge}, {&t.Repeat, d.Repeat},
+		{&t.PendingAge, d.PendingAge},
+		{&t.BatchIdle, d.BatchIdle},
+		{&t.BatchMost, d.BatchMost},
+		{&t.Rescan, d.Rescan},
+		{&t.IdleTTL, d.IdleTTL},
+		{&t.Retire, d.Retire},
+		{&t.Join, d.Join},
+		{&t.Settle, d.Settle},
+		{&t.BackoffFirst, d.BackoffFirst},
+		{&t.BackoffMost, d.BackoffMost},
+		{&t.FlavorAge, d.FlavorAge},
+		{&t.Repeat, d.Repeat},
 	} {
 		if *timer.value == 0 {
 			*timer.value = timer.fallback

@@ -124,8 +124,8 @@ func (p *Pools) group(ctx context.Context, v *view, pool *osnodev1.OpenStackNode
 		return group
 	}
 	group.VCPUs, group.MemoryMiB, group.GPUs = flavor.VCPUs, flavor.MemoryMiB, flavor.GPUs
-	if real, ok := seen[pool.Namespace+"/"+pool.Name+"/"+name]; ok {
-		group.Allocatable = real
+	if actual, ok := seen[pool.Namespace+"/"+pool.Name+"/"+name]; ok {
+		group.Allocatable = actual
 	}
 	if held, ok := v.backoff[backoffKey(account, pool, name)]; ok {
 		group.Blocked = plan.Refusal{

@@ -21,15 +21,7 @@ func (s *pass) idle(ctx context.Context) error {
 	if driver(s.pool) != osnodev1.DriverBuiltin {
 		return nil
 	}
-	ttl := s.Timers.IdleTTL
-	if set := s.pool.Spec.Autoscaling.IdleTTL; set != nil {
-		ttl = set.Duration
-	}
-	least, _ := limits(s.pool)
-	spare := len(s.members) - least
-	if wanted, _ := s.memory.about(keyOf(s.pool)); wanted || s.pool.Annotations[osnodev1.AnnotationDoNotDisrupt] == "true" {
-		spare = 0
-	}
+	ttl, spare := s.idleTTL(), s.spare()
 	for _, candidate := range s.idleLongest() {
 		left := candidate.since.Add(ttl).Sub(s.now)
 		if left > 0 || spare < 1 {
@@ -44,18 +36,41 @@ func (s *pass) idle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !empty {
-			continue
+		if empty {
+			return s.letGo(ctx, candidate.member, ttl)
 		}
-		from := len(s.members)
-		s.status.LastScale = s.scaled(from, from-1, 0, "NodeIdle")
-		if err := s.setReplicas(ctx, s.pool, from-1); err != nil {
-			return err
-		}
-		s.changed = true
-		return s.remove(ctx, s.pool, candidate.osn, fmt.Sprintf("it had no pods for %s", ttl))
 	}
 	return nil
+}
+
+// idleTTL is how long a node of the pool may be without pods.
+func (s *pass) idleTTL() time.Duration {
+	if set := s.pool.Spec.Autoscaling.IdleTTL; set != nil {
+		return set.Duration
+	}
+	return s.Timers.IdleTTL
+}
+
+// spare is how many nodes may go: none while pods want the pool's, or while it is not to be
+// disrupted.
+func (s *pass) spare() int {
+	wanted, _ := s.memory.about(keyOf(s.pool))
+	if wanted || s.pool.Annotations[osnodev1.AnnotationDoNotDisrupt] == "true" {
+		return 0
+	}
+	least, _ := limits(s.pool)
+	return len(s.members) - least
+}
+
+// letGo makes the pool smaller by a node that was idle for the given time.
+func (s *pass) letGo(ctx context.Context, m *member, ttl time.Duration) error {
+	from := len(s.members)
+	s.status.LastScale = s.scaled(from, from-1, 0, "NodeIdle")
+	if err := s.setReplicas(ctx, s.pool, from-1); err != nil {
+		return err
+	}
+	s.changed = true
+	return s.remove(ctx, s.pool, m.osn, fmt.Sprintf("it had no pods for %s", ttl))
 }
 
 type idleMember struct {

@@ -164,11 +164,13 @@ func readySince(object *corev1.Node) time.Time {
 
 // comes tells that a node is on its way: not ready for the first time, and not given up.
 func comes(osn *osnodev1.OpenStackNode, timeout time.Duration, now time.Time) bool {
-	switch phase := osn.Status.Phase; {
-	case phase == "" || phase == osnodev1.PhasePending:
+	switch osn.Status.Phase {
+	case "", osnodev1.PhasePending:
 		return true
-	case phase == osnodev1.PhaseCreating || phase == osnodev1.PhaseJoining:
+	case osnodev1.PhaseCreating, osnodev1.PhaseJoining:
 		return now.Sub(osn.CreationTimestamp.Time) < timeout
+	case osnodev1.PhaseRunning, osnodev1.PhaseNotReady, osnodev1.PhaseStopped, osnodev1.PhaseFailed, osnodev1.PhaseDeleting:
+		return false
 	default:
 		return false
 	}

@@ -25,8 +25,8 @@ func TestDefaultTimers(t *testing.T) {
 	t.Parallel()
 	timers := pool.DefaultTimers()
 	assert.Equal(t, 2*time.Second, timers.PendingAge)
-	assert.Equal(t, time.Second, timers.BatchIdle)
-	assert.Equal(t, 10*time.Second, timers.BatchMost)
+	assert.Equal(t, 250*time.Millisecond, timers.BatchIdle)
+	assert.Equal(t, 750*time.Millisecond, timers.BatchMost)
 	assert.Equal(t, 5*time.Minute, timers.BackoffFirst)
 	assert.Equal(t, 30*time.Minute, timers.BackoffMost)
 }

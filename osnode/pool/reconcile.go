@@ -200,8 +200,7 @@ func (s *pass) finish(ctx context.Context) error {
 
 // ownerTrouble is the message for a pool without an owner; empty for any other trouble.
 func (s *pass) ownerTrouble() string {
-	var owner *unknownOwner
-	if errors.As(s.trouble, &owner) {
+	if owner, ok := errors.AsType[*unknownOwnerError](s.trouble); ok {
 		return owner.message
 	}
 	return ""

@@ -33,7 +33,7 @@ func (s *pass) describe() {
 		}
 	}
 	s.status.Replicas = int32(len(s.members)) //nolint:gosec // at most maxReplicas and one
-	s.status.ReadyReplicas = int32(ready)     //nolint:gosec // not more
+	s.status.ReadyReplicas = int32(ready)
 	s.status.Selector = selector(s.pool).String()
 	s.status.ObservedGeneration = s.pool.Generation
 	s.readiness(ready)

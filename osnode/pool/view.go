@@ -5,6 +5,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -52,28 +53,39 @@ func (p *Pools) look(ctx context.Context) (*view, error) {
 	if err := p.lookAtPools(ctx, v); err != nil {
 		return nil, err
 	}
-	served := map[string]bool{}
-	for _, namespaces := range v.serves {
-		for name := range namespaces {
-			served[name] = true
-		}
-	}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		since, waits := waitsSince(pod)
-		if waits && served[pod.Namespace] && v.now.Sub(since) >= p.Timers.PendingAge {
-			v.pods[pod.UID] = pod
-		}
-	}
+	v.lookAtPods(pods.Items, p.Timers.PendingAge)
 	if len(v.pods) == 0 {
 		return v, nil
 	}
 	if v.daemons, err = p.daemons(ctx); err != nil {
 		return nil, err
 	}
+	if err := p.lookAtNodes(ctx, v); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// lookAtPods takes the pods that have waited for the given time, and may use one of the pools.
+func (v *view) lookAtPods(pods []corev1.Pod, pendingAge time.Duration) {
+	served := map[string]bool{}
+	for _, namespaces := range v.serves {
+		maps.Copy(served, namespaces)
+	}
+	for i := range pods {
+		pod := &pods[i]
+		since, waits := waitsSince(pod)
+		if waits && served[pod.Namespace] && v.now.Sub(since) >= pendingAge {
+			v.pods[pod.UID] = pod
+		}
+	}
+}
+
+// lookAtNodes takes the OpenStackNodes that stay, the oldest first.
+func (p *Pools) lookAtNodes(ctx context.Context, v *view) error {
 	var nodes osnodev1.OpenStackNodeList
 	if err := p.Client.List(ctx, &nodes); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range nodes.Items {
 		if nodes.Items[i].DeletionTimestamp.IsZero() {
@@ -81,8 +93,8 @@ func (p *Pools) look(ctx context.Context) (*view, error) {
 		}
 	}
 	v.nodes = append(v.nodes, p.memory.notYetCached(v.nodes, v.now)...)
-	slices.SortFunc(v.nodes, func(a, b *osnodev1.OpenStackNode) int { return compareAge(a, b) })
-	return v, nil
+	slices.SortFunc(v.nodes, compareAge)
+	return nil
 }
 
 func (p *Pools) lookAtPools(ctx context.Context, v *view) error {
@@ -99,12 +111,7 @@ func (p *Pools) lookAtPools(ctx context.Context, v *view) error {
 		if err != nil {
 			continue // the pool's own status says so
 		}
-		for _, held := range pool.Status.Backoff {
-			key := backoffKey(account, pool, held.Flavor)
-			if v.now.Before(held.Until.Time) && held.Until.After(v.backoff[key].Until.Time) {
-				v.backoff[key] = held
-			}
-		}
+		v.lookAtBackoff(account, pool)
 		if driver(pool) != osnodev1.DriverBuiltin {
 			continue
 		}
@@ -115,6 +122,17 @@ func (p *Pools) lookAtPools(ctx context.Context, v *view) error {
 		v.pools[keyOf(pool)], v.accounts[keyOf(pool)], v.serves[keyOf(pool)] = pool, account, serves
 	}
 	return nil
+}
+
+// lookAtBackoff takes what a pool does not try now. Of what several pools say of a flavor, that
+// holds which ends last.
+func (v *view) lookAtBackoff(account cloud.Account, pool *osnodev1.OpenStackNodePool) {
+	for _, held := range pool.Status.Backoff {
+		key := backoffKey(account, pool, held.Flavor)
+		if v.now.Before(held.Until.Time) && held.Until.After(v.backoff[key].Until.Time) {
+			v.backoff[key] = held
+		}
+	}
 }
 
 // served are the namespaces whose pods may use a pool: its own, or those that it allows. That
@@ -150,46 +168,64 @@ func backoffKey(account cloud.Account, pool *osnodev1.OpenStackNodePool, flavor 
 // OpenStackNodes in the namespaces of pods that wait, and of the pools that serve these.
 // Corrected allocatables of pools' flavors come with them.
 func (p *Pools) planNodes(ctx context.Context, v *view) ([]plan.Node, map[string]plan.Resources, error) {
-	namespaces := map[string]bool{}
-	for _, pod := range v.pods {
-		namespaces[pod.Namespace] = true
-	}
-	for key, serves := range v.serves {
-		for name := range namespaces {
-			if serves[name] {
-				namespaces[key.Namespace] = true
-				break
-			}
-		}
-	}
+	namespaces := v.nodeNamespaces()
 	var nodes []plan.Node
 	seen := map[string]plan.Resources{}
 	for _, osn := range v.nodes {
 		if !namespaces[osn.Namespace] {
 			continue
 		}
-		object, err := p.nodeOf(ctx, osn)
+		entry, counts, err := p.planNode(ctx, v, osn)
 		if err != nil {
 			return nil, nil, err
 		}
-		switch {
-		case object != nil && takesPods(object):
-			p.smooth(p.poolOf(v, osn), osn, object)
-			entry, err := p.readyNode(ctx, osn, object)
-			if err != nil {
-				return nil, nil, err
-			}
-			nodes = append(nodes, entry)
-			if name := osn.Labels[osnodev1.LabelPool]; name != "" {
-				seen[osn.Namespace+"/"+name+"/"+osn.Spec.Flavor] = entry.Allocatable
-			}
-		case comes(osn, p.Timers.Join, v.now):
-			if entry, ok := p.comingNode(ctx, v, osn); ok {
-				nodes = append(nodes, entry)
-			}
+		if !counts {
+			continue
+		}
+		nodes = append(nodes, entry)
+		if name := osn.Labels[osnodev1.LabelPool]; entry.Ready && name != "" {
+			seen[osn.Namespace+"/"+name+"/"+osn.Spec.Flavor] = entry.Allocatable
 		}
 	}
 	return nodes, seen, nil
+}
+
+// planNode is an OpenStackNode's node; counts is false if it takes no pods and is not on its
+// way, or nothing is known of it.
+func (p *Pools) planNode(ctx context.Context, v *view, osn *osnodev1.OpenStackNode) (entry plan.Node, counts bool, err error) {
+	object, err := p.nodeOf(ctx, osn)
+	switch {
+	case err != nil:
+		return plan.Node{}, false, err
+	case object != nil && takesPods(object):
+		p.smooth(p.poolOf(v, osn), osn, object)
+		entry, err = p.readyNode(ctx, osn, object)
+		return entry, err == nil, err
+	case comes(osn, p.Timers.Join, v.now):
+		entry, counts = p.comingNode(ctx, v, osn)
+		return entry, counts, nil
+	default:
+		return plan.Node{}, false, nil
+	}
+}
+
+// nodeNamespaces are where the nodes are that waiting pods could run on: the pods' own, and
+// those of the pools that serve these.
+func (v *view) nodeNamespaces() map[string]bool {
+	waiting := map[string]bool{}
+	for _, pod := range v.pods {
+		waiting[pod.Namespace] = true
+	}
+	namespaces := maps.Clone(waiting)
+	for pool, serves := range v.serves {
+		for name := range waiting {
+			if serves[name] {
+				namespaces[pool.Namespace] = true
+				break
+			}
+		}
+	}
+	return namespaces
 }
 
 // smooth makes a ready node look as it soon will: without the taints of the time before,

@@ -80,42 +80,27 @@ func (s *Site) furnish(ctx context.Context, running map[string]*proc.Process) er
 	if err != nil {
 		return err
 	}
-	for _, role := range []string{RoleMember, "reader", "manager", RoleOSNode} {
-		if _, err := admin.ensureRole(ctx, role); err != nil {
-			return err
-		}
+	if err := makeRoles(ctx, admin); err != nil {
+		return err
 	}
 	if err := s.makePeople(ctx, admin); err != nil {
 		return err
 	}
 	s.cfg.Progress("waiting for services")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := s.await(ctx, running, glance); err != nil {
-			return err
-		}
-		return s.makeImages(ctx, admin)
-	})
-	group.Go(func() error {
-		if err := s.await(ctx, running, neutron); err != nil {
-			return err
-		}
-		s.cfg.Progress("making networks")
-		for _, one := range plans() {
-			if err := s.makeNetwork(ctx, admin, one.name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	group.Go(func() error {
-		if err := s.await(ctx, running, placement, nova); err != nil {
-			return err
-		}
-		s.cfg.Progress("making flavors and key pairs")
-		return s.furnishNova(ctx, admin)
-	})
+	group.Go(func() error { return s.furnishGlance(ctx, running, admin) })
+	group.Go(func() error { return s.furnishNeutron(ctx, running, admin) })
+	group.Go(func() error { return s.furnishNova(ctx, running, admin) })
 	return group.Wait()
+}
+
+func makeRoles(ctx context.Context, admin *Session) error {
+	for _, role := range []string{RoleMember, "reader", "manager", RoleOSNode} {
+		if _, err := admin.ensureRole(ctx, role); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Site) makePeople(ctx context.Context, admin *Session) error {
@@ -147,7 +132,31 @@ func (s *Site) makePeople(ctx context.Context, admin *Session) error {
 	return nil
 }
 
-func (s *Site) furnishNova(ctx context.Context, admin *Session) error {
+func (s *Site) furnishGlance(ctx context.Context, running map[string]*proc.Process, admin *Session) error {
+	if err := s.await(ctx, running, glance); err != nil {
+		return err
+	}
+	return s.makeImages(ctx, admin)
+}
+
+func (s *Site) furnishNeutron(ctx context.Context, running map[string]*proc.Process, admin *Session) error {
+	if err := s.await(ctx, running, neutron); err != nil {
+		return err
+	}
+	s.cfg.Progress("making networks")
+	for _, one := range plans() {
+		if err := s.makeNetwork(ctx, admin, one.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Site) furnishNova(ctx context.Context, running map[string]*proc.Process, admin *Session) error {
+	if err := s.await(ctx, running, placement, nova); err != nil {
+		return err
+	}
+	s.cfg.Progress("making flavors and key pairs")
 	if err := makeFlavors(ctx, admin); err != nil {
 		return err
 	}
@@ -156,6 +165,10 @@ func (s *Site) furnishNova(ctx context.Context, admin *Session) error {
 			return err
 		}
 	}
+	return s.makeKeyPairs(ctx)
+}
+
+func (s *Site) makeKeyPairs(ctx context.Context) error {
 	for _, one := range people() {
 		for _, key := range one.keys {
 			if err := s.AddKeyPair(ctx, one.name, one.projects[0], key); err != nil {

@@ -112,22 +112,35 @@ func (s *Site) addUser(ctx context.Context, admin *Session, name string, roles [
 		return User{}, err
 	}
 	for _, project := range projects {
-		at, err := s.Project(project)
-		if err != nil {
+		if err := s.grantRoles(ctx, admin, id, project, roles); err != nil {
 			return User{}, err
 		}
-		for _, name := range roles {
-			role, err := admin.ensureRole(ctx, name)
-			if err != nil {
-				return User{}, err
-			}
-			if err := admin.grant(ctx, at.ID, id, role); err != nil {
-				return User{}, fmt.Errorf("grant %s to %s in %s: %w", name, id, project, err)
-			}
+	}
+	return s.recordUser(ctx, id, name, projects)
+}
+
+// grantRoles gives a user the roles in a project, which are made if need be.
+func (s *Site) grantRoles(ctx context.Context, admin *Session, user, project string, roles []string) error {
+	at, err := s.Project(project)
+	if err != nil {
+		return err
+	}
+	for _, name := range roles {
+		role, err := admin.ensureRole(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := admin.grant(ctx, at.ID, user, role); err != nil {
+			return fmt.Errorf("grant %s to %s in %s: %w", name, user, project, err)
 		}
 	}
+	return nil
+}
+
+// recordUser writes down that a user is in the projects, beside those that are known.
+func (s *Site) recordUser(ctx context.Context, id, name string, projects []string) (User, error) {
 	var user User
-	err = s.change(ctx, func(state *state) {
+	err := s.change(ctx, func(state *state) {
 		user = state.Users[name]
 		user.ID, user.Name = id, name
 		for _, project := range projects {

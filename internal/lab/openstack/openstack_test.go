@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -121,9 +122,7 @@ func create(t *testing.T, site *openstack.Site, session *openstack.Session, proj
 		"imageRef": find(t, session, "image", "/v2/images", "images", openstack.ImageAlmaLinux),
 		"networks": []object{{"uuid": at.NetworkID}}, "security_groups": []object{{"name": "K8S"}},
 	}
-	for key, value := range more {
-		wanted[key] = value
-	}
+	maps.Copy(wanted, more)
 	var made struct{ Server server }
 	err = session.Do(t.Context(), http.MethodPost, "compute", "/servers", object{"server": wanted}, &made)
 	return made.Server.ID, err

@@ -164,7 +164,9 @@ func (s *Server) Start(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	stop(server)
-	<-ended
+	if err := <-ended; err != nil {
+		logger.DebugContext(ctx, "stopped serving cluster-autoscaler", "error", err)
+	}
 	return nil
 }
 

@@ -143,19 +143,16 @@ func (p *packing) put(i int, pod Pod) {
 // choose finds the group for a pod's own machine: the preferred one, or the cheapest.
 func (p *packing) choose(pod Pod, preferred int) (group int, _ Refusal) {
 	group = -1
-	limited := map[types.NamespacedName]Refusal{}
-	refusal := Refusal{Reason: NoMatch, Message: "the pod's node selector, affinity or tolerations do not fit the nodes of any pool that it may use"}
+	met := obstacles{
+		limited: map[types.NamespacedName]Refusal{},
+		nearest: Refusal{Reason: NoMatch, Message: "the pod's node selector, affinity or tolerations do not fit the nodes of any pool that it may use"},
+	}
 	for i := range p.in.Groups {
 		if !p.match.group(pod, i) {
 			continue
 		}
 		if no := p.obstacle(pod, i); no.Reason != 0 {
-			if no.Reason > TooLarge {
-				limited[p.in.Groups[i].Pool] = no
-			}
-			if no.Reason > refusal.Reason {
-				refusal = no
-			}
+			met.add(p.in.Groups[i].Pool, no)
 			continue
 		}
 		if i == preferred {
@@ -166,9 +163,26 @@ func (p *packing) choose(pod Pod, preferred int) (group int, _ Refusal) {
 		}
 	}
 	if group < 0 {
-		maps.Copy(p.limited, limited)
+		maps.Copy(p.limited, met.limited)
 	}
-	return group, refusal
+	return group, met.nearest
+}
+
+// obstacles are why groups cannot have a machine for a pod.
+type obstacles struct {
+	// limited has the pools that could, but for a limit, a quota or a back-off.
+	limited map[types.NamespacedName]Refusal
+	// nearest is the one that is nearest to a machine.
+	nearest Refusal
+}
+
+func (o *obstacles) add(pool types.NamespacedName, no Refusal) {
+	if no.Reason > TooLarge {
+		o.limited[pool] = no
+	}
+	if no.Reason > o.nearest.Reason {
+		o.nearest = no
+	}
 }
 
 func (p *packing) cheaper(pod Pod, i, than int) bool {

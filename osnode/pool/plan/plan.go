@@ -166,19 +166,7 @@ func holds(node Node, pod Pod) bool {
 func placeOnNodes(pods []Pod, nodes []Node, match *matcher, result *Result) []Pod {
 	var waiting []Pod
 	for _, pod := range pods {
-		at := slices.IndexFunc(nodes, func(n Node) bool { return holds(n, pod) })
-		for i := range nodes {
-			if at >= 0 {
-				break
-			}
-			if (nodes[i].Ready && (pod.Distrust || pod.Alone)) || !pod.Requests.Fits(nodes[i].Free) {
-				continue
-			}
-			if match.node(pod, i) {
-				at = i
-				break
-			}
-		}
+		at := nodeFor(pod, nodes, match)
 		if at < 0 {
 			waiting = append(waiting, pod)
 			continue
@@ -187,6 +175,29 @@ func placeOnNodes(pods []Pod, nodes []Node, match *matcher, result *Result) []Po
 		result.Placed[pod.UID] = nodes[at].Name
 	}
 	return waiting
+}
+
+// nodeFor finds the node that a pod is about to get, or else the first that has room for it;
+// it is less than 0 if there is none.
+func nodeFor(pod Pod, nodes []Node, match *matcher) int {
+	if held := slices.IndexFunc(nodes, func(n Node) bool { return holds(n, pod) }); held >= 0 {
+		return held
+	}
+	for i := range nodes {
+		if nodes[i].hasRoom(pod) && match.node(pod, i) {
+			return i
+		}
+	}
+	return -1
+}
+
+// hasRoom tells whether a pod can count on a node's room. That of a ready node is the
+// scheduler's to give, which knows more of some pods than this package.
+func (n *Node) hasRoom(pod Pod) bool {
+	if n.Ready && (pod.Distrust || pod.Alone) {
+		return false
+	}
+	return pod.Requests.Fits(n.Free)
 }
 
 // placeAlone makes a machine for a pod of which it is not known where it can run, unless

@@ -18,22 +18,18 @@ type Resources struct {
 
 // NewResources converts Kubernetes' form.
 func NewResources(list corev1.ResourceList) Resources {
-	var r Resources
+	r := Resources{MilliCPU: list.Cpu().MilliValue(), Memory: list.Memory().Value(), Pods: list.Pods().Value()}
 	for name, quantity := range list {
-		switch {
-		case name == corev1.ResourceCPU:
-			r.MilliCPU = quantity.MilliValue()
-		case name == corev1.ResourceMemory:
-			r.Memory = quantity.Value()
-		case name == corev1.ResourcePods:
-			r.Pods = quantity.Value()
-		default:
-			if value := quantity.Value(); value != 0 {
-				r.set(name, value)
-			}
+		if value := quantity.Value(); value != 0 && !hasField(name) {
+			r.set(name, value)
 		}
 	}
 	return r
+}
+
+// hasField tells that a resource is not one of Resources.Other.
+func hasField(name corev1.ResourceName) bool {
+	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || name == corev1.ResourcePods
 }
 
 func (r *Resources) set(name corev1.ResourceName, value int64) {
