@@ -65,8 +65,10 @@ e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode 
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
 
 .PHONY: bench
-bench: deps-cloud build ## Measure; FOCUS=offload picks a group; writes bench/out/latest.json (root)
-	@$(BIN)/caas-lab bench --focus "$(FOCUS)" --out bench/out/latest.json
+bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group; writes bench/out/latest.json (root)
+	@case "$(FOCUS)" in ''|offload|osnode) ;; *) echo "FOCUS=$(FOCUS): there are offload and osnode" >&2; exit 2 ;; esac
+	@[ "$(FOCUS)" = osnode ] || $(BIN)/caas-lab bench --out bench/out/latest.json
+	@[ "$(FOCUS)" = offload ] || $(GO) run -tags bench ./test/bench/osnode --bin $(BIN) --out bench/out/latest.json
 
 .PHONY: lint
 lint: ## Run the linters

@@ -54,13 +54,13 @@ func TestIntegrationHostileNode(t *testing.T) {
 		try  func(ctx context.Context) error
 		want func(error) bool
 	}{
-		"1 relabel the policy for people": {func(ctx context.Context) error {
+		"1 T5 relabel the policy for people": {func(ctx context.Context) error {
 			return self(ctx, func(n *corev1.Node) { n.Labels[osnodev1.LabelPolicy] = "private" })
 		}, apierrors.IsForbidden},
-		"1 add a label of the platform": {func(ctx context.Context) error {
+		"1 T5 add a label of the platform": {func(ctx context.Context) error {
 			return self(ctx, func(n *corev1.Node) { n.Labels["osn.infn.it/new"] = "x" })
 		}, apierrors.IsForbidden},
-		"1 remove a label of the platform": {func(ctx context.Context) error {
+		"1 T5 remove a label of the platform": {func(ctx context.Context) error {
 			return self(ctx, func(n *corev1.Node) { delete(n.Labels, osnodev1.LabelUserID) })
 		}, apierrors.IsForbidden},
 		"1 relabel by the status": {func(ctx context.Context) error {
@@ -81,7 +81,7 @@ func TestIntegrationHostileNode(t *testing.T) {
 		"2 change the pool": {func(ctx context.Context) error {
 			return self(ctx, func(n *corev1.Node) { n.Labels[osnodev1.NodeLabelPool] = "p-other" })
 		}, apierrors.IsForbidden},
-		"3 remove a taint": {func(ctx context.Context) error {
+		"3 T5 remove a taint": {func(ctx context.Context) error {
 			return self(ctx, func(n *corev1.Node) { n.Spec.Taints = n.Spec.Taints[:1] })
 		}, apierrors.IsForbidden},
 		"4 delete itself": {func(ctx context.Context) error {
@@ -134,8 +134,8 @@ func TestIntegrationHostileNode(t *testing.T) {
 			}
 		})
 	}
-	t.Run("serving certificates", func(t *testing.T) { servingDrills(t, m, other, kubelet) })
-	t.Run("7 come back when the Node is gone", func(t *testing.T) {
+	t.Run("T4 serving certificates", func(t *testing.T) { servingDrills(t, m, other, kubelet) })
+	t.Run("7 T6 come back when the Node is gone", func(t *testing.T) {
 		require.NoError(t, s.admin.Delete(t.Context(), m.current()))
 		for name, labels := range map[string]map[string]string{"bare": nil, "private": {osnodev1.LabelPolicy: "private"}} {
 			err := kubelet.Create(t.Context(), bareNode(m.osn.Status.NodeID, labels))
@@ -247,7 +247,7 @@ func TestIntegrationStolenToken(t *testing.T) {
 	victim := s.machine(namespace, "osn-02", "tokenb")
 	thief := m.joining()
 
-	t.Run("9, T2 another node's name", func(t *testing.T) {
+	t.Run("9 T2 another node's name", func(t *testing.T) {
 		assert.Equal(t, csr.ReasonWrongName, s.denied(s.ask(thief, clientRequest(t, victim.osn.Status.NodeID))))
 		m.event(csr.ReasonWrongName)
 	})

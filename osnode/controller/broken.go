@@ -84,7 +84,9 @@ func (r *Reconciler) clear(ctx context.Context, p *pass, server cloud.Server) (f
 		return stop, nil
 	}
 	r.metrics.servers.WithLabelValues("deleted").Inc()
-	if p.osn.Status.ProviderID != "" {
+	// A machine that ran, or whose token was revoked, is replaced by a node of its own: late lists that still have it
+	// must not make it be taken for the new one.
+	if p.osn.Status.ProviderID != "" || isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
 		r.renew(p)
 	}
 	p.osn.Status.Server, p.osn.Status.Addresses = nil, nil

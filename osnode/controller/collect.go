@@ -101,11 +101,11 @@ func (c *Collector) old(now time.Time, born time.Time) bool {
 
 // servers goes through all projects. One that does not answer keeps no other waiting.
 func (c *Collector) servers(ctx context.Context, known map[types.UID]*osnodev1.OpenStackNode, now time.Time) error {
+	var errs []error
 	accounts, err := c.r.Cloud.Accounts(ctx)
 	if err != nil {
-		return fmt.Errorf("list projects: %w", err)
+		errs = append(errs, fmt.Errorf("list projects: %w", err)) // those of other providers are there all the same
 	}
-	var errs []error
 	for uid, account := range c.left {
 		if _, err := c.r.Cloud.Sweep(ctx, account, string(uid)); err != nil {
 			errs = append(errs, err)
@@ -131,7 +131,7 @@ func (c *Collector) server(
 ) error {
 	uid := types.UID(server.Metadata[osnodev1.MetaUID])
 	if server.Metadata[osnodev1.MetaCluster] != c.r.Cluster || server.ProjectID != account.ProjectID ||
-		known[uid] != nil || server.Status.Gone() || server.TaskState == taskDeleting || !c.old(now, server.Created) {
+		server.Metadata[osnodev1.MetaOwner] == "" || known[uid] != nil || server.Status.Gone() || server.TaskState == taskDeleting || !c.old(now, server.Created) {
 		return nil
 	}
 	orphan, err := c.orphaned(ctx, uid, server.Metadata[osnodev1.MetaNamespace], server.Metadata[osnodev1.MetaName])

@@ -5,10 +5,13 @@ package controller
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -79,7 +82,7 @@ func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
 		if err != nil {
 			return stop, err
 		}
-		if len(r.ours(p, listing.Servers)) > 0 && p.now.Sub(asked.LastTransitionTime.Time) < r.Timers.DeleteAgain {
+		if left := r.ours(p, listing.Servers); len(left) > 0 && p.now.Sub(asked.LastTransitionTime.Time) < r.patience(left) {
 			p.in(r.Timers.PollCreating)
 			return stop, nil
 		}
@@ -98,6 +101,15 @@ func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
 		}
 	}
 	return r.sweep(ctx, p)
+}
+
+// patience is how long a deletion may have no effect. Nova makes an error of one that it could
+// not end, and does not try again by itself.
+func (r *Reconciler) patience(left []cloud.Server) time.Duration {
+	if slices.ContainsFunc(left, func(s cloud.Server) bool { return s.Status == cloud.StatusError && s.TaskState == "" }) {
+		return r.Timers.DeleteAgain / 4
+	}
+	return r.Timers.DeleteAgain
 }
 
 func deletionAsked(p *pass) bool {
@@ -131,7 +143,7 @@ func (r *Reconciler) remaining(ctx context.Context, p *pass) ([]cloud.Server, er
 func (r *Reconciler) deleteOne(ctx context.Context, p *pass, servers []cloud.Server) error {
 	p.in(r.Timers.PollCreating)
 	index := slices.IndexFunc(servers, func(s cloud.Server) bool { return s.TaskState != taskDeleting })
-	again := deletionAsked(p) && r.stale(p)
+	again := deletionAsked(p) && p.now.Sub(find(p.osn, osnodev1.ConditionServerReady).LastTransitionTime.Time) >= r.patience(servers)
 	if index < 0 && !again {
 		if !deletionAsked(p) {
 			p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
@@ -151,11 +163,6 @@ func (r *Reconciler) deleteOne(ctx context.Context, p *pass, servers []cloud.Ser
 		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is still being deleted")
 	}
 	return nil
-}
-
-func (r *Reconciler) stale(p *pass) bool {
-	asked := find(p.osn, osnodev1.ConditionServerReady)
-	return asked != nil && p.now.Sub(asked.LastTransitionTime.Time) >= r.Timers.DeleteAgain
 }
 
 // sweep removes what the machine left. What it does is done before the object goes.
@@ -182,14 +189,22 @@ func (r *Reconciler) release(ctx context.Context, p *pass) (flow, error) {
 	if err := r.deleteRequests(ctx, p); err != nil {
 		return stop, err
 	}
+	// What the cache has of the object from now on is old: news of the deleted Node must not
+	// have all of this done once more. The object's departure makes it be forgotten.
+	r.remember(p.osn.UID, func(m *memory) { m.version = math.MaxUint64 })
 	err := r.patch(ctx, p, func(osn *osnodev1.OpenStackNode) {
 		controllerutil.RemoveFinalizer(osn, osnodev1.Finalizer)
 	})
+	switch {
+	case apierrors.IsNotFound(err):
+		r.forget(p.osn.UID)
+	case err != nil || len(p.osn.Finalizers) > 0:
+		r.remember(p.osn.UID, func(m *memory) { m.version = version(p.base) }) // it stays for now
+	}
 	if client.IgnoreNotFound(err) != nil {
 		return stop, err
 	}
 	p.gone = true
-	r.forget(p.osn.UID)
 	logging.From(ctx).InfoContext(ctx, "node deleted", "node", p.osn.Status.NodeID)
 	return stop, nil
 }

@@ -188,6 +188,42 @@ func TestIntegrationDeletionWaitsForOpenStack(t *testing.T) {
 	assert.Empty(t, w.cloud.Servers())
 }
 
+func TestIntegrationDeletionThatNovaGaveUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cloud.Change(func(s *controllertest.State) { s.DeleteTime = 10 * time.Second })
+	w.running("osn-01")
+	w.delete("osn-01")
+	w.drive("osn-01", func() bool { return w.cloud.Calls("Delete") == 1 })
+	w.cloud.GiveUp(w.get("osn-01").Status.Server.ID)
+	began := w.now()
+	w.drive("osn-01", func() bool { return w.gone("osn-01") })
+	assert.Equal(t, 2, w.cloud.Calls("Delete"), "asked for again, and not at each look")
+	assert.Less(t, w.now().Sub(began), 40*time.Second)
+	assert.Empty(t, w.cloud.Servers())
+}
+
+func TestIntegrationDeletedObjectIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stays := "example.org/stays"
+	w.running("osn-01")
+	before := w.get("osn-01")
+	after := before.DeepCopy()
+	after.Finalizers = append(after.Finalizers, stays)
+	require.NoError(t, w.client.Patch(t.Context(), after, client.MergeFrom(before)))
+	w.delete("osn-01")
+	w.drive("osn-01", func() bool { return len(w.get("osn-01").Finalizers) == 1 })
+	sweeps := w.cloud.Calls("Sweep")
+	assert.Zero(t, w.pass("osn-01"), "somebody else's finalizer is not waited for")
+	assert.Equal(t, sweeps, w.cloud.Calls("Sweep"))
+	before = w.get("osn-01")
+	after = before.DeepCopy()
+	after.Finalizers = nil
+	require.NoError(t, w.client.Patch(t.Context(), after, client.MergeFrom(before)))
+	assert.True(t, w.gone("osn-01"))
+}
+
 func TestIntegrationOrphansAreCollected(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -201,6 +237,7 @@ func TestIntegrationOrphansAreCollected(t *testing.T) {
 	mark := func(change map[string]string) map[string]string {
 		marks := map[string]string{
 			osnodev1.MetaUID: "uid-of-nobody", osnodev1.MetaCluster: clusterName, osnodev1.MetaNamespace: w.namespace, osnodev1.MetaName: "nobody",
+			osnodev1.MetaOwner: owner,
 		}
 		maps.Copy(marks, change)
 		return marks
@@ -214,6 +251,7 @@ func TestIntegrationOrphansAreCollected(t *testing.T) {
 		add(map[string]string{osnodev1.MetaCluster: "another"}),
 		add(map[string]string{osnodev1.MetaUID: ""}),
 		add(map[string]string{osnodev1.MetaName: ""}),
+		add(map[string]string{osnodev1.MetaOwner: ""}),
 		w.cloud.Add(cloud.Server{Name: "x", ProjectID: w.project}),
 	}
 	collector := w.reconciler.Collector()

@@ -152,12 +152,13 @@ func (r *Reconciler) adopt(ctx context.Context, p *pass) flow {
 	return stop
 }
 
-// ours are the servers that carry the cluster, the UID and are in the project. Only they
-// are ever touched.
+// ours are the servers that carry the cluster, the UID and the owner, and are in the
+// project. Only they are ever touched. That they are the owner's indeed, or the
+// platform's, is what the Cloud makes sure of.
 func (r *Reconciler) ours(p *pass, servers []cloud.Server) []cloud.Server {
 	return slices.DeleteFunc(slices.Clone(servers), func(s cloud.Server) bool {
 		return s.Metadata[osnodev1.MetaCluster] != r.Cluster || s.Metadata[osnodev1.MetaUID] != string(p.osn.UID) ||
-			s.ProjectID != p.account.ProjectID || s.Status.Gone()
+			s.Metadata[osnodev1.MetaOwner] != p.account.UserID || s.ProjectID != p.account.ProjectID || s.Status.Gone()
 	})
 }
 

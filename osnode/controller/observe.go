@@ -54,11 +54,40 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) (flow, error) {
 	if server.Status.Gone() {
 		return r.vanished(ctx, p)
 	}
-	if err := r.reap(ctx, p, listing.Servers, *server); err != nil {
+	return r.examine(ctx, p, listing.Servers, server)
+}
+
+// examine looks at the machine that there is, and at others that should not be there.
+func (r *Reconciler) examine(ctx context.Context, p *pass, servers []cloud.Server, server *cloud.Server) (flow, error) {
+	reaped, err := r.reap(ctx, p, servers, *server)
+	if err != nil {
 		r.trouble(p, "", err)
 	}
 	p.see(*server)
+	if reaped && !isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
+		// Both had the one token, and which of the two has used it nobody can tell.
+		return stop, r.replace(ctx, p, "two were made for the same node before it had joined")
+	}
+	if server, err = r.explained(ctx, p, server); err != nil {
+		r.trouble(p, "", err)
+		return goOn, nil
+	}
 	return r.judge(ctx, p, *server)
+}
+
+// explained asks for a machine in error by itself to learn why: lists do not always say.
+func (r *Reconciler) explained(ctx context.Context, p *pass, listed *cloud.Server) (*cloud.Server, error) {
+	if listed.Status != cloud.StatusError || listed.Fault != nil {
+		return listed, nil
+	}
+	fresh, err := r.Cloud.Server(ctx, p.account.Project(), listed.ID)
+	if cloud.Is(err, cloud.NotFound) {
+		return listed, nil // it is going, and the next list says so
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &fresh, nil
 }
 
 func (r *Reconciler) pollCreating(p *pass) time.Duration {
@@ -192,22 +221,22 @@ func (r *Reconciler) building(ctx context.Context, p *pass, server cloud.Server)
 }
 
 // reap deletes one machine that a lost answer has left behind.
-func (r *Reconciler) reap(ctx context.Context, p *pass, servers []cloud.Server, kept cloud.Server) error {
+func (r *Reconciler) reap(ctx context.Context, p *pass, servers []cloud.Server, kept cloud.Server) (reaped bool, err error) {
 	for _, server := range r.ours(p, servers) {
 		if server.ID == kept.ID || server.TaskState == taskDeleting {
 			continue
 		}
 		if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
-			return err
+			return false, err
 		}
 		r.metrics.servers.WithLabelValues("reaped").Inc()
 		logging.From(ctx).WarnContext(ctx, "duplicate server deleted", "server", server.ID, "kept", kept.ID)
 		p.warn(eventDuplicateServer, "DeleteServer", fmt.Sprintf(
 			"Deleted the virtual machine %s: %s was made for the same node", server.ID, kept.ID))
 		p.in(r.Timers.PollCreating)
-		return nil
+		return true, nil
 	}
-	return nil
+	return false, nil
 }
 
 // lookUp reads the Node from the cache, if there is one.

@@ -28,7 +28,8 @@ type Timers struct {
 	// Detach is how long to wait for volumes.
 	Detach time.Duration
 	// DeleteAgain is when a deletion that has no effect is asked for once more, and when a
-	// machine that stays may be abandoned.
+	// machine that stays may be abandoned. One that Nova has given up is asked for again after
+	// a quarter of it.
 	DeleteAgain time.Duration
 
 	// RetryFirst and RetryMost bound the back-off when OpenStack does not answer.
@@ -49,7 +50,7 @@ type Timers struct {
 func DefaultTimers() Timers {
 	return Timers{
 		Create: 10 * time.Minute, Join: 15 * time.Minute, TokenMargin: 5 * time.Minute, Settle: 30 * time.Second,
-		PollCreating: 5 * time.Second, PollSlow: 15 * time.Second, SlowAfter: 2 * time.Minute, PollRunning: time.Minute,
+		PollCreating: 3 * time.Second, PollSlow: 15 * time.Second, SlowAfter: 2 * time.Minute, PollRunning: time.Minute,
 		AgeCreating: 2500 * time.Millisecond, AgeRunning: time.Minute,
 		NotReadyGrace: 2 * time.Minute,
 		Drain:         10 * time.Minute, DrainForced: time.Minute, DrainUnready: 5 * time.Minute,

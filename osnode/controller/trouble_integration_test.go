@@ -111,6 +111,25 @@ func TestIntegrationDuplicatesAreReaped(t *testing.T) {
 	assert.Equal(t, osnodev1.PhaseRunning, w.get("osn-01").Status.Phase)
 }
 
+// TestIntegrationDuplicateBeforeJoining has two machines with the same token, of which the wrong one may have used it.
+func TestIntegrationDuplicateBeforeJoining(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.osn("osn-01")
+	osn := w.reaches("osn-01", osnodev1.PhaseJoining)
+	token := w.tokens(osn.UID)[0].Data["token-secret"]
+	duplicate := w.cloud.Add(cloud.Server{Name: "osn-01", ProjectID: w.project, Metadata: w.cloud.Servers()[0].Metadata})
+	w.drive("osn-01", func() bool { return w.get("osn-01").Status.NodeID != osn.Status.NodeID })
+	now := w.reaches("osn-01", osnodev1.PhaseJoining)
+	servers := w.cloud.Servers()
+	require.Len(t, servers, 1)
+	assert.NotContains(t, []string{osn.Status.Server.ID, duplicate}, servers[0].ID)
+	assert.Equal(t, servers[0].ID, now.Status.Server.ID)
+	assert.NotEqual(t, token, w.tokens(osn.UID)[0].Data["token-secret"])
+	assert.Equal(t, 1, w.told("DuplicateServer"))
+	assert.Equal(t, 1, w.told("ServerRecreating"))
+}
+
 func TestIntegrationErrorIsRecreated(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ fault, reason, description string }{

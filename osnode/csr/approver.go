@@ -21,8 +21,10 @@ import (
 )
 
 const (
-	defaultMaxAge     = time.Hour
-	defaultPatience   = 2 * time.Minute
+	defaultMaxAge = time.Hour
+	// A denial is final: a kubelet asks again with the same key, and is given the same answer.
+	// OpenStack may not answer for a while, so a request waits as long as a machine may take to join.
+	defaultPatience   = 15 * time.Minute
 	defaultRecheck    = 2 * time.Second
 	defaultConcurrent = 4
 	// requestTimeout bounds the few requests that one decision takes.
@@ -47,7 +49,7 @@ type Config struct {
 	Recorder Recorder
 	// Clock is the time; time.Now if nil.
 	Clock func() time.Time
-	// Limits are MaxAge 1 h and Patience 2 min where they are 0.
+	// Limits are MaxAge 1 h and Patience 15 min where they are 0.
 	Limits Limits
 	// Recheck is how often a request is looked at that has to wait; 2 s if 0.
 	Recheck time.Duration

@@ -159,6 +159,11 @@ func TestFindTakesOnlyItsOwn(t *testing.T) {
 	put("a.b", r.lab.QST, map[string]string{osnodev1.MetaUID: "uid", osnodev1.MetaCluster: "elsewhere"}) // another cluster's
 	put("a.b", r.lab.QST, map[string]string{osnodev1.MetaUID: "other", osnodev1.MetaCluster: "caas"})
 	foreign := put("mine", r.lab.QST, nil)
+	// Mallory can write what she likes, but not be Lisa.
+	forged := r.fake.Put(openstacktest.Instance{
+		Name: "a.b", ProjectID: r.lab.QST, UserID: r.lab.Mallory, Flavor: r.lab.Medium,
+		Metadata: map[string]string{osnodev1.MetaUID: "uid", osnodev1.MetaCluster: "caas", osnodev1.MetaOwner: r.lab.Lisa},
+	})
 
 	found, err := r.Find(t.Context(), r.owner, "a.b", "uid")
 	require.NoError(t, err)
@@ -170,7 +175,8 @@ func TestFindTakesOnlyItsOwn(t *testing.T) {
 	assert.Len(t, listing.Servers, 3, "all of this cluster in this project")
 
 	require.Error(t, r.Delete(t.Context(), r.owner, foreign), "a server of somebody else's is left alone")
-	assert.Len(t, r.fake.Servers(""), 7)
+	require.Error(t, r.Delete(t.Context(), r.owner, forged))
+	assert.Len(t, r.fake.Servers(""), 8)
 }
 
 func TestListIsShared(t *testing.T) {

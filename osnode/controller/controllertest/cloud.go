@@ -128,6 +128,16 @@ func (c *Cloud) SetStatus(id string, status cloud.Status, fault *cloud.Fault) {
 	}
 }
 
+// GiveUp makes an error of a machine's deletion: Nova does not try again by itself.
+func (c *Cloud) GiveUp(id string) {
+	c.SetStatus(id, cloud.StatusError, &cloud.Fault{Code: 500, Message: "Unable to delete allocation for instance"})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.servers[id]; s != nil {
+		s.deleted = time.Time{}
+	}
+}
+
 // Vanish removes a machine at once.
 func (c *Cloud) Vanish(id string) {
 	c.mu.Lock()

@@ -122,7 +122,11 @@ func (c *Cloud) List(_ context.Context, account cloud.Account, _ time.Duration) 
 	if err := c.enter("List"); err != nil {
 		return cloud.Listing{}, err
 	}
-	return cloud.Listing{Servers: c.visible(account.ProjectID), At: c.clock()}, nil
+	servers := c.visible(account.ProjectID)
+	for i := range servers {
+		servers[i].Fault = nil // Nova's lists leave out those of machines that no host took
+	}
+	return cloud.Listing{Servers: servers, At: c.clock()}, nil
 }
 
 // Server is one machine.

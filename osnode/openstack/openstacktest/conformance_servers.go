@@ -87,6 +87,7 @@ func (c *conformance) refused(t *testing.T) {
 		"networks missing":       {"networks": nil},
 		"user data not base64":   {"user_data": "%%%"},
 		"user data of 64 KiB":    {"user_data": base64.StdEncoding.EncodeToString(make([]byte, 49152))},
+		"slash in metadata":      {"metadata": object{"osn.infn.it/uid": "u"}},
 		"metadata of 256 octets": {"metadata": object{"key": string(make([]byte, 256))}},
 	} {
 		answer := c.ask(t, c.ownerIn, c.server("refused", changes))

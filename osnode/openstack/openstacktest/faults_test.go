@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,15 +99,23 @@ func TestFaultsHooksAndTimes(t *testing.T) {
 	t.Parallel()
 	faults := openstacktest.NewFaults(1)
 	address, asked := counter(t, faults)
+	var mu sync.Mutex
 	var order []string
+	note := func(when string) func(*http.Request) {
+		return func(*http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, fmt.Sprint(when, " ", asked.Load()))
+		}
+	}
 	remove := faults.Add(openstacktest.Rule{
-		Times: 1, Cut: true, Forward: true,
-		Before: func(*http.Request) { order = append(order, fmt.Sprint("before ", asked.Load())) },
-		After:  func(*http.Request) { order = append(order, fmt.Sprint("after ", asked.Load())) },
+		Times: 1, Cut: true, Forward: true, Before: note("before"), After: note("after"),
 	})
 	_, _, err := send(t, http.MethodGet, address, "")
 	require.Error(t, err)
+	mu.Lock()
 	assert.Equal(t, []string{"before 0", "after 1"}, order)
+	mu.Unlock()
 	_, text, err := send(t, http.MethodGet, address, "")
 	require.NoError(t, err)
 	assert.Equal(t, "2", text, "once is once")
