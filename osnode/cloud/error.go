@@ -27,7 +27,7 @@ const (
 	OwnerAuthorizationLost Class = "OwnerAuthorizationLost"
 	// CredentialsInvalid: the platform's own credentials are refused, also after a new
 	// login.
-	CredentialsInvalid Class = "CredentialsInvalid" //nolint:gosec // the name of a refusal
+	CredentialsInvalid Class = "CredentialsInvalid"
 	// NotFound: what was asked about is not there.
 	NotFound Class = "NotFound"
 	// Throttled: OpenStack asks to wait.
@@ -63,8 +63,7 @@ func ClassOf(err error) Class {
 	if err == nil {
 		return ""
 	}
-	var refusal *Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal.Class
 	}
 	return Unclassified
@@ -75,8 +74,7 @@ func Is(err error, class Class) bool { return ClassOf(err) == class }
 
 // RetryAfter is how long OpenStack asked to wait; 0 if it did not say.
 func RetryAfter(err error) time.Duration {
-	var refusal *Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal.RetryAfter
 	}
 	return 0

@@ -2,6 +2,8 @@
 
 package cloud
 
+import "slices"
+
 // Status is a server's status in Nova's words.
 type Status string
 
@@ -37,21 +39,15 @@ func (s Status) Building() bool { return s == StatusBuild }
 
 // Stopped tells that the server does not run, because somebody wanted that.
 func (s Status) Stopped() bool {
-	switch s {
-	case StatusShutoff, StatusPaused, StatusSuspended, StatusShelved, StatusShelvedOffloaded, StatusRescue:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]Status{
+		StatusShutoff, StatusPaused, StatusSuspended, StatusShelved, StatusShelvedOffloaded, StatusRescue,
+	}, s)
 }
 
 // Running tells that the server runs, maybe with something being done to it.
 func (s Status) Running() bool {
-	switch s {
-	case StatusActive, StatusReboot, StatusHardReboot, StatusMigrating, StatusPassword, StatusResize,
-		StatusRevertResize, StatusVerifyResize, StatusRebuild:
-		return true
-	default:
-		return false
-	}
+	return slices.Contains([]Status{
+		StatusActive, StatusReboot, StatusHardReboot, StatusMigrating, StatusPassword, StatusResize,
+		StatusRevertResize, StatusVerifyResize, StatusRebuild,
+	}, s)
 }

@@ -57,6 +57,8 @@ type Reconciler struct {
 	Config
 	metrics   *metrics
 	transient workqueue.TypedRateLimiter[reconcile.Request]
+	// slots are as many as objects may be without a machine and on their way to one at a time.
+	slots chan struct{}
 
 	mu sync.Mutex
 	// What is remembered between passes is all cheap to lose: a new process asks again.
@@ -106,6 +108,7 @@ func New(config Config) (*Reconciler, error) {
 	}
 	return &Reconciler{
 		Config: config, metrics: numbers, memories: map[types.UID]*memory{},
+		slots: make(chan struct{}, max(config.Workers*3/4, 1)),
 		transient: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 			config.Timers.RetryFirst, config.Timers.RetryMost),
 	}, nil

@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,11 +16,23 @@ import (
 // modeService is Authorize's answer when the machine will be the platform's own.
 const modeService = "service"
 
+// turnDelay is when an object looks again whether it is its turn.
+const turnDelay = time.Second
+
 // create goes through all that comes before a machine, if there is none. A machine that
-// may have been asked for is looked for first.
+// may have been asked for is looked for first. OpenStack can take a minute to take a request,
+// so only some of the workers do this: there are always others for the objects that are new,
+// that have their machine, or that are being deleted.
 func (r *Reconciler) create(ctx context.Context, p *pass) (flow, error) {
 	if p.osn.Status.Server != nil {
 		return goOn, nil
+	}
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	default:
+		p.in(turnDelay)
+		return stop, nil
 	}
 	for _, phase := range []phase{r.settle, r.mayTry, r.authorize, r.resolve, r.quota, r.token, r.launch} {
 		next, err := phase(ctx, p)

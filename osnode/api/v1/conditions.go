@@ -19,7 +19,7 @@ const (
 	// ConditionNodeReady is the Node's own condition.
 	ConditionNodeReady = "NodeReady"
 	// ConditionBootstrapTokenRevoked says that the token to join with is no longer valid.
-	ConditionBootstrapTokenRevoked = "BootstrapTokenRevoked" //nolint:gosec // a condition's name
+	ConditionBootstrapTokenRevoked = "BootstrapTokenRevoked"
 	// ConditionDrained says that no pods are left on a node that is being deleted.
 	ConditionDrained = "Drained"
 )
@@ -45,7 +45,7 @@ const (
 	ReasonTrusted                = "Trusted"
 	ReasonServiceMode            = "ServiceMode"
 	ReasonOwnerAuthorizationLost = "OwnerAuthorizationLost"
-	ReasonCredentialsInvalid     = "CredentialsInvalid" //nolint:gosec // a reason's name
+	ReasonCredentialsInvalid     = "CredentialsInvalid"
 	ReasonResolved               = "Resolved"
 	ReasonInvalidSpec            = "InvalidSpec"
 	ReasonAmbiguousReference     = "AmbiguousReference"

@@ -14,7 +14,7 @@ const (
 	LabelProjectID   = "osn.infn.it/projectid"
 	LabelProjectName = "osn.infn.it/projectname"
 	// LabelSecret names the Secret of the bootstrap token, also when it is long gone.
-	LabelSecret = "SECRET" //nolint:gosec // a label's key, not a secret
+	LabelSecret = "SECRET"
 	// LabelPool is the OpenStackNodePool that made the node.
 	LabelPool = "osn.infn.it/nodepool"
 	// LabelPolicy is the node's policy, on the Node.

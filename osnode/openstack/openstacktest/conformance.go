@@ -141,7 +141,7 @@ func (c *conformance) lostTrusts(t *testing.T) {
 	in := c.mustLogin(t, c.service, byTrust(deleted))
 	require.Equal(t, http.StatusNoContent, c.do(t, c.ownerIn, request{Method: "DELETE", Path: "OS-TRUST/trusts/" + deleted}).status)
 	status, _ := c.login(t, c.service, byTrust(deleted))
-	assert.Equal(t, http.StatusNotFound, status, "deleted")
+	assert.Equal(t, http.StatusUnauthorized, status, "deleted")
 	used := c.do(t, in, request{Method: "GET", Service: "compute", Path: "limits"})
 	assert.Equal(t, http.StatusUnauthorized, used.status, "its tokens are no more")
 

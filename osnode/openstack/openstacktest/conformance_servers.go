@@ -85,7 +85,7 @@ func (c *conformance) refused(t *testing.T) {
 		"availability zone":      {"availability_zone": "no-such-zone"},
 		"security group":         {"security_groups": []object{{"name": "no-such-group"}}},
 		"networks missing":       {"networks": nil},
-		"user data not base64":   {"user_data": "%%%"},
+		"user data badly padded": {"user_data": "abc"},
 		"user data of 64 KiB":    {"user_data": base64.StdEncoding.EncodeToString(make([]byte, 49152))},
 		"slash in metadata":      {"metadata": object{"osn.infn.it/uid": "u"}},
 		"metadata of 256 octets": {"metadata": object{"key": string(make([]byte, 256))}},

@@ -26,7 +26,7 @@ func (f *Fake) trustRoutes(mux *http.ServeMux) {
 func (f *Fake) byTrust(made *token, id string) (*token, int, string) {
 	given := f.trusts[id]
 	if given == nil || f.expired(given) {
-		return nil, http.StatusNotFound, "Could not find trust: " + id + "."
+		return nil, http.StatusUnauthorized, unauthorized // not 404: nobody learns which trusts there were
 	}
 	if given.trustee != made.user {
 		return nil, http.StatusForbidden, "User is not a trustee."
