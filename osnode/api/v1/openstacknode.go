@@ -69,9 +69,9 @@ const (
 // OpenStackNodeSpec says which virtual machine is wanted. What is not given comes from the provider's configuration
 // when the node is first seen, and is fixed from then on.
 //
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.availabilityZone) || oldSelf.availabilityZone == ” || (has(self.availabilityZone) && self.availabilityZone == oldSelf.availabilityZone)",message="availabilityZone cannot be changed: delete the node and create another one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.provider) || oldSelf.provider == ” || (has(self.provider) && self.provider == oldSelf.provider)",message="provider cannot be changed: delete the node and create another one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.region) || oldSelf.region == ” || (has(self.region) && self.region == oldSelf.region)",message="region cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.availabilityZone) || size(oldSelf.availabilityZone) == 0 || (has(self.availabilityZone) && self.availabilityZone == oldSelf.availabilityZone)",message="availabilityZone cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.provider) || size(oldSelf.provider) == 0 || (has(self.provider) && self.provider == oldSelf.provider)",message="provider cannot be changed: delete the node and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.region) || size(oldSelf.region) == 0 || (has(self.region) && self.region == oldSelf.region)",message="region cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.image) || (has(self.image) && self.image == oldSelf.image)",message="image cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.securityGroups) || (has(self.securityGroups) && self.securityGroups == oldSelf.securityGroups)",message="securityGroups cannot be changed: delete the node and create another one"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.userData) || (has(self.userData) && self.userData == oldSelf.userData)",message="userData cannot be changed: delete the node and create another one"
@@ -132,7 +132,7 @@ type OpenStackNodeSpec struct {
 
 // ImageReference names an image, by id or by name; the id wins.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.id) || !has(self.name) || self.id == ” || self.name == ”",message="give the image's id or its name, not both"
+// +kubebuilder:validation:XValidation:rule="!has(self.id) || !has(self.name) || size(self.id) == 0 || size(self.name) == 0",message="give the image's id or its name, not both"
 type ImageReference struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
