@@ -64,6 +64,10 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode or vm picks a group (root)
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
 
+.PHONY: drills
+drills: deps-cloud build ## Faults between osnode-controller and a real OpenStack, not part of test yet (root)
+	CAAS_BIN=$(BIN) $(GO) test -tags=e2e,drills -count=1 -timeout=60m -v ./test/e2e/drills
+
 .PHONY: bench
 bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group; writes bench/out/latest.json (root)
 	@case "$(FOCUS)" in ''|offload|osnode) ;; *) echo "FOCUS=$(FOCUS): there are offload and osnode" >&2; exit 2 ;; esac
@@ -73,7 +77,7 @@ bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group;
 .PHONY: lint
 lint: ## Run the linters
 	$(LINT) run ./...
-	$(LINT) run --build-tags=integration,e2e ./...
+	$(LINT) run --build-tags=integration,e2e,drills,bench,vm ./...
 
 .PHONY: fmt
 fmt: ## Format the code
