@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -256,7 +255,7 @@ func joinable(t *testing.T, cluster *kubetest.Cluster, client kubernetes.Interfa
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	approver := kube.Approver{
-		Client: client, Bootstrapper: kube.BootstrapUser(token), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Client: client, Bootstrapper: kube.BootstrapUser(token), Logger: slog.New(slog.DiscardHandler),
 		Addresses: func(node string) []string {
 			if node != nodeID {
 				return nil
