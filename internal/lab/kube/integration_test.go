@@ -140,7 +140,16 @@ func bootstrapNode(t *testing.T, plane *kube.ControlPlane) {
 	request.Spec.Usages = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}
 	_, err = joining.CertificatesV1().CertificateSigningRequests().Create(t.Context(), request, metav1.CreateOptions{})
 	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	approver := &kube.Approver{
+		Client: admin, Bootstrapper: kube.BootstrapUser(token), Logger: slog.New(slog.DiscardHandler),
+		Addresses: func(node string) []string { return map[string][]string{"n1": {"10.0.0.1"}}[node] },
+	}
+	done := make(chan error, 1)
+	go func() { done <- approver.Run(ctx) }()
 	awaitCertificate(t, admin, "client")
+	cancel()
+	require.NoError(t, <-done)
 }
 
 func approveServing(t *testing.T, plane *kube.ControlPlane) {
