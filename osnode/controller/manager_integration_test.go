@@ -91,7 +91,7 @@ func TestIntegrationManyAtOnce(t *testing.T) {
 }
 
 // run runs the controller in a manager until the test ends.
-func (w *world) run(timers controller.Timers) *prometheus.Registry {
+func (w *world) run(timers controller.Timers, change ...func(*controller.Config)) *prometheus.Registry {
 	w.t.Helper()
 	manager, err := ctrl.NewManager(shared.Cluster(w.t).RESTConfig(), ctrl.Options{
 		Scheme: newScheme(w.t), Metrics: server.Options{BindAddress: "0"},
@@ -105,6 +105,9 @@ func (w *world) run(timers controller.Timers) *prometheus.Registry {
 	config := w.config()
 	config.Client, config.Reader, config.Clock, config.Metrics = manager.GetClient(), manager.GetAPIReader(), nil, registry
 	config.Recorder, config.Timers = manager.GetEventRecorder("osnode-controller"), timers
+	for _, c := range change {
+		c(&config)
+	}
 	reconciler, err := controller.New(config)
 	require.NoError(w.t, err)
 	require.NoError(w.t, reconciler.SetupWithManager(manager))

@@ -22,10 +22,6 @@ import (
 // conflictDelay lets the cache catch up with a write that was not in it.
 const conflictDelay = 100 * time.Millisecond
 
-// priorityComing is the priority of objects whose machines have been asked for and have
-// not joined yet; that of all others is 0.
-const priorityComing = 10
-
 // pass is one reconcile: the object as it is becoming, and what is known of its world.
 type pass struct {
 	request reconcile.Request
@@ -95,18 +91,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !p.troubled {
 		r.transient.Forget(request)
 	}
-	return reconcile.Result{RequeueAfter: p.after, Priority: new(p.priority())}, nil
-}
-
-// priority is where the object's next pass stands in the queue. A pass that asks for a
-// machine takes as long as OpenStack does, and all workers can be busy with such: machines
-// that are there already must not wait behind them for somebody to see that they run. It is
-// always given, because what a new process finds begins with the lowest and would keep it.
-func (p *pass) priority() int {
-	if p.osn.DeletionTimestamp.IsZero() && p.osn.Status.Server != nil && !isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
-		return priorityComing
-	}
-	return 0
+	return reconcile.Result{RequeueAfter: p.after}, nil
 }
 
 // outdated tells that the cache has not caught up with what this process has written

@@ -32,7 +32,12 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Watches(&osnodev1.OpenStackNode{}, handler.EnqueueRequestsFromMapFunc(r.wake), builder.WithPredicates(departures())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.ownerOf), builder.WithPredicates(nodeNews())).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(bindings())).
-		WithOptions(controller.Options{MaxConcurrentReconciles: r.Workers}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: r.Workers,
+			// With priorities, what a new process finds comes last, and if there is always
+			// something else to do, never.
+			UsePriorityQueue: new(false),
+		}).
 		Complete(r)
 	if err != nil {
 		return err

@@ -69,10 +69,14 @@ func TestFaultedCycles(t *testing.T) {
 func (r rig) cycle(t *testing.T, template cloud.Request, name string) {
 	t.Helper()
 	request := r2(template, name, name+"-uid")
-	var found []cloud.Server
+	var (
+		found  []cloud.Server
+		failed error
+	)
 	for range 20 {
 		var err error
 		if found, err = r.Find(t.Context(), r.owner, name, name+"-uid"); err != nil {
+			failed = err
 			continue
 		}
 		if len(found) > 0 {
@@ -81,7 +85,7 @@ func (r rig) cycle(t *testing.T, template cloud.Request, name string) {
 		_, err = r.Create(t.Context(), r.owner, request)
 		assert.Contains(t, []cloud.Class{"", cloud.Unavailable}, cloud.ClassOf(err), "%v", err)
 	}
-	if !assert.Len(t, found, 1, name) {
+	if !assert.Len(t, found, 1, "%s: %v", name, failed) {
 		return
 	}
 	assert.Eventually(t, func() bool { return r.Delete(t.Context(), r.owner, found[0].ID) == nil }, 10*time.Second, time.Millisecond)

@@ -3,7 +3,9 @@
 package openstacktest
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -126,11 +128,19 @@ func (f *Fake) tick(ctx context.Context) {
 	}
 }
 
-// settled lets what is due happen before each request.
+// settled lets what is due happen before each request. The handlers behind it hold the
+// lock, so they must not wait for the client: it is read before, and answered after them.
 func (f *Fake) settled(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		f.settle()
-		next.ServeHTTP(w, r)
+		answer := &recorder{header: http.Header{}, status: http.StatusOK}
+		next.ServeHTTP(answer, r)
+		remembered{status: answer.status, header: answer.header, body: answer.body.Bytes()}.send(w, new(Call))
 	})
 }
 

@@ -39,7 +39,7 @@ const (
 	// joinShare of them boot and join.
 	earlyShare, joinShare = 0.3, 0.1
 	earlyWithin           = 3 * time.Second
-	cycleLimit            = 5 * time.Minute
+	cycleLimit            = 10 * time.Minute
 	// outliveLimit is after how long a second server counts as one that stays.
 	outliveLimit = 30 * time.Second
 	leftLimit    = 3 * time.Minute
@@ -55,8 +55,8 @@ type cyclesOptions struct {
 // cycleTimers are shorter than those of a site, in proportion to the stand-in's builds.
 func cycleTimers() map[string]string {
 	return map[string]string{
-		"settle": settleTimer, "pollCreating": "500ms", "pollSlow": "1s", "slowAfter": "20s", "pollRunning": "5s",
-		"ageCreating": "250ms", "ageRunning": "2s", "retryFirst": "200ms", "retryMost": "5s", "quotaFirst": "1s", "quotaMost": "5s",
+		"settle": settleTimer, "pollCreating": "1s", "pollSlow": "2s", "slowAfter": "20s", "pollRunning": "5s",
+		"ageCreating": "500ms", "ageRunning": "2s", "retryFirst": "200ms", "retryMost": "5s", "quotaFirst": "1s", "quotaMost": "5s",
 		"hostFirst": "500ms", "hostMost": "5s", "recheck": "2s", "authorization": "2s", "deleteAgain": "5s", "detach": "5s",
 		"drain": "10s", "collect": "10s", "orphanAge": "15s", "emptyGrace": "20s",
 	}
