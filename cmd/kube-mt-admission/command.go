@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/multitenancy/admission"
+)
+
+const description = `kube-mt-admission keeps the users of one project apart who share a namespace. The
+API server asks it about every change there: it writes whose an object is and holds
+that, refuses references to other users' objects, places pods on their owner's nodes
+or on the project's, and refuses what would harm others.
+
+It runs beside the API server, which asks it over loopback with a client certificate.
+It keeps nothing on disk: run one beside each API server, and restart it at any time.
+While it is down, nothing in the projects' namespaces can be changed, but by
+administrators.
+
+A file for a start, /etc/kubernetes/mt/admission.yaml:
+
+  listen: 127.0.0.1:9445
+  tls:
+    certFile: /etc/kubernetes/mt/admission.crt
+    keyFile: /etc/kubernetes/mt/admission.key
+    clientCAFile: /etc/kubernetes/mt/webhook-client-ca.crt
+  policyFile: /etc/kubernetes/mt/policy.yaml   # shared with kube-mt-authz
+  rules:
+    priorityClasses: [batch-low]
+
+--print-webhook-config writes the objects that make an API server ask it. --check says
+what is wrong with a file, and ends. More files are in deploy/kube-mt-admission.
+
+Every flag can be set by the environment: MT_ADMISSION_KUBECONFIG for --kubeconfig.
+Traces are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
+
+const envPrefix = "MT_ADMISSION_"
+
+type options struct {
+	config, kubeconfig, caFile string
+	check, print               bool
+}
+
+func newCommand() *cobra.Command {
+	o := &options{}
+	command := &cobra.Command{
+		Use:   "kube-mt-admission",
+		Short: "Keep users of one namespace apart: owners, references and nodes of their objects",
+		Long:  description,
+		Example: `  kube-mt-admission --config admission.yaml
+  kube-mt-admission --config admission.yaml --check    # say what is wrong with it, and end
+  kube-mt-admission --config admission.yaml --print-webhook-config --ca ca.crt | kubectl apply -f -`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	flags := command.Flags()
+	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/admission.yaml", "configuration file")
+	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "/etc/kubernetes/mt/admission.kubeconfig", "kubeconfig with which metadata is read; empty inside the cluster")
+	flags.BoolVar(&o.print, "print-webhook-config", false, "write the webhook configurations as YAML and end")
+	flags.StringVar(&o.caFile, "ca", "", "with --print-webhook-config: certificates of the CA of tls.certFile")
+	cli.LogFlags(command)
+	return command
+}
+
+func (o *options) run(cmd *cobra.Command) error {
+	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
+		return err
+	}
+	settings, err := load(o.config)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.check:
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
+		return err
+	case o.print:
+		return o.printWebhooks(cmd, settings)
+	default:
+		return serve(cmd.Context(), o, settings)
+	}
+}
+
+func (o *options) printWebhooks(cmd *cobra.Command, settings *file) error {
+	ca, err := os.ReadFile(o.caFile)
+	if err != nil {
+		return fmt.Errorf("--ca: %w", err)
+	}
+	content, err := admission.WebhookConfigurations("https://"+settings.Listen, ca)
+	if err != nil {
+		return err
+	}
+	_, err = cmd.OutOrStdout().Write(content)
+	return err
+}

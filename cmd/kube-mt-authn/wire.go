@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
+	"github.com/cloudveneto/caas/multitenancy/authn"
+	"github.com/cloudveneto/caas/multitenancy/keystone"
+	"github.com/cloudveneto/caas/multitenancy/oidc"
+)
+
+// webhookPath is where the API server's kubeconfig has to point.
+const webhookPath = "/authenticate"
+
+// largestReview is more than the longest token needs.
+const largestReview = 1 << 20
+
+// serve wires the webhook: API server → handler → Keystone and OpenID providers.
+func serve(ctx context.Context, o *options, settings *file) error {
+	shutdown, err := telemetry.Setup(ctx, program)
+	if err != nil {
+		return err
+	}
+	defer telemetry.Flush(ctx, shutdown)
+	registry, err := processMetrics()
+	if err != nil {
+		return err
+	}
+	providers, err := newProviders(settings, registry)
+	if err != nil {
+		return err
+	}
+	handler, err := providers.handler(settings, registry)
+	if err != nil {
+		return err
+	}
+	webhook, err := newServer(settings, handler)
+	if err != nil {
+		return err
+	}
+	tasks := []func(context.Context) error{webhook.Run, providers.run}
+	if o.opsListen != "" {
+		// An identity provider that is down makes it not ready for nobody: those of the others still log in.
+		ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: o.opsListen, Registry: registry, Pprof: o.pprof})
+		if err != nil {
+			return errors.Join(err, webhook.Close())
+		}
+		tasks = append(tasks, ops.Run)
+	}
+	logging.From(ctx).InfoContext(ctx, "authentication webhook serves",
+		"address", webhook.Addr().String(), "keystone", settings.keystone.AuthURL, "issuers", len(settings.OIDC), "version", cli.Version())
+	working, ctx := errgroup.WithContext(ctx)
+	for _, task := range tasks {
+		working.Go(func() error { return task(ctx) })
+	}
+	return working.Wait()
+}
+
+func newServer(settings *file, handler http.Handler) (*httpserver.Server, error) {
+	router := mux.NewRouter()
+	router.Handle(webhookPath, handler).Methods(http.MethodPost)
+	return httpserver.New(httpserver.Config{
+		Name: "authn", Address: settings.Listen, MaxBody: largestReview,
+		Handler: telemetry.Handler(router, program),
+		TLS: &httpserver.TLS{
+			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
+			ClientCAFile: settings.TLS.ClientCAFile, RequireClientCert: true,
+		},
+	})
+}
+
+// providers are who is asked about tokens. Either is nil if it is not configured.
+type providers struct {
+	keystone *keystone.Verifier
+	oidc     *oidc.Verifier
+}
+
+func newProviders(settings *file, registry *prometheus.Registry) (providers, error) {
+	var p providers
+	var err error
+	if settings.Keystone != nil {
+		config := settings.keystone
+		config.Metrics = registry
+		if p.keystone, err = keystone.New(config); err != nil {
+			return providers{}, err
+		}
+	}
+	if len(settings.OIDC) > 0 {
+		config := settings.issuers
+		config.Metrics = registry
+		if p.oidc, err = oidc.New(config); err != nil {
+			return providers{}, err
+		}
+	}
+	return p, nil
+}
+
+func (p providers) handler(settings *file, registry *prometheus.Registry) (*authn.Handler, error) {
+	config := authn.Config{Audiences: settings.Audiences, Metrics: registry}
+	// A nil pointer in an interface would look like a provider.
+	if p.keystone != nil {
+		config.Keystone = p.keystone
+		for _, format := range settings.Keystone.Formats {
+			config.KeystoneJWS = config.KeystoneJWS || format == formatJWS
+			config.KeystoneUUID = config.KeystoneUUID || format == formatUUID
+		}
+	}
+	if p.oidc != nil {
+		config.OIDC = p.oidc
+	}
+	return authn.New(config)
+}
+
+// run keeps the providers' keys fresh, and forgets Keystone's answers when told to.
+func (p providers) run(ctx context.Context) error {
+	working, ctx := errgroup.WithContext(ctx)
+	if p.oidc != nil {
+		working.Go(func() error { return p.oidc.Run(ctx) })
+	}
+	working.Go(func() error {
+		p.purge(ctx)
+		return nil
+	})
+	return working.Wait()
+}
+
+func (p providers) purge(ctx context.Context) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			if p.keystone != nil {
+				p.keystone.Purge()
+			}
+			logging.From(ctx).InfoContext(ctx, "remembered answers are forgotten")
+		}
+	}
+}
+
+func processMetrics() (*prometheus.Registry, error) {
+	registry := prometheus.NewRegistry()
+	err := errors.Join(
+		registry.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	)
+	return registry, err
+}

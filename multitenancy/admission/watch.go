@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/multitenancy/tenant"
+)
+
+// refreshInterval is how often new kinds of objects are looked for.
+const refreshInterval = 30 * time.Second
+
+// owned selects what has an owner: all else is not worth its memory.
+const owned = tenant.LabelUserID
+
+// Watcher fills the index from a cluster.
+type Watcher struct {
+	index *Index
+	nodes *Nodes
+
+	policy    tenant.Policy
+	discovery discovery.DiscoveryInterface
+	metadata  metadata.Interface
+	dynamic   dynamic.Interface
+	client    kubernetes.Interface
+	slots     chan struct{} // of live lookups
+
+	mu        sync.RWMutex
+	resources map[schema.GroupResource]schema.GroupVersionResource
+	informers map[schema.GroupVersionResource]*informer
+	begun     bool
+}
+
+// informer is a running watch.
+type informer struct {
+	run func(ctx context.Context)
+	// synced tells that the index has all that was there at the beginning.
+	synced cache.InformerSynced
+	stop   context.CancelFunc
+}
+
+// mostLookups bounds how many live lookups run at a time.
+const mostLookups = 64
+
+// NewWatcher prepares to watch; Run does.
+func NewWatcher(config *rest.Config, policy tenant.Policy, index *Index, nodes *Nodes) (*Watcher, error) {
+	client, clientErr := kubernetes.NewForConfig(config)
+	meta, metaErr := metadata.NewForConfig(config)
+	dyn, dynErr := dynamic.NewForConfig(config)
+	if err := errors.Join(clientErr, metaErr, dynErr); err != nil {
+		return nil, fmt.Errorf("clients: %w", err)
+	}
+	return &Watcher{
+		index: index, nodes: nodes, policy: policy, discovery: client.Discovery(), metadata: meta, dynamic: dyn, client: client,
+		slots:     make(chan struct{}, mostLookups),
+		resources: map[schema.GroupResource]schema.GroupVersionResource{},
+		informers: map[schema.GroupVersionResource]*informer{},
+	}, nil
+}
+
+// Run watches until ctx is done, and returns when all watches have ended.
+func (w *Watcher) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for name, start := range map[string]func() (*informer, error){"namespaces": w.watchNamespaces, "nodes": w.watchNodes} {
+		made, err := start()
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.informers[schema.GroupVersionResource{Resource: name}] = made // no version: it is never left
+		w.mu.Unlock()
+		running.Go(func() { made.run(ctx) })
+	}
+	ticker := time.NewTicker(refreshInterval)
+	defer ticker.Stop()
+	for {
+		if err := w.refresh(ctx, &running); err != nil {
+			logging.From(ctx).ErrorContext(ctx, "kinds of objects cannot be read", "error", err)
+			ticker.Reset(time.Second)
+		} else {
+			ticker.Reset(refreshInterval)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// Ready says what is not complete yet.
+func (w *Watcher) Ready() error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if !w.begun {
+		return errors.New("the kinds of objects are not known yet")
+	}
+	for resource, one := range w.informers {
+		if !one.synced() {
+			return fmt.Errorf("%s are not all read yet", resource.Resource)
+		}
+	}
+	return nil
+}
+
+// refresh reads what kinds of objects there are, watches new ones and leaves old ones.
+func (w *Watcher) refresh(ctx context.Context, running *sync.WaitGroup) error {
+	lists, err := discovery.ServerPreferredResources(w.discovery)
+	if len(lists) == 0 && err != nil {
+		return err
+	}
+	// An API service that is down takes only its own kinds with it; those watched stay.
+	partial := err != nil
+	found := map[schema.GroupVersionResource]bool{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, resource := range preferred(lists) {
+		if !w.worth(resource.GroupResource()) {
+			continue
+		}
+		w.resources[resource.GroupResource()] = resource
+		found[resource] = true
+		if w.informers[resource] == nil {
+			w.start(ctx, resource, running)
+		}
+	}
+	for resource, one := range w.informers {
+		if resource.Version != "" && !found[resource] && !partial {
+			one.stop()
+			delete(w.informers, resource)
+		}
+	}
+	w.begun = true
+	return nil
+}
+
+// preferred are the resources that can be watched, in one version each.
+func preferred(lists []*metav1.APIResourceList) []schema.GroupVersionResource {
+	var found []schema.GroupVersionResource
+	for _, list := range lists {
+		version, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			continue
+		}
+		for i := range list.APIResources {
+			resource := &list.APIResources[i]
+			if slices.Contains(resource.Verbs, "list") && slices.Contains(resource.Verbs, "watch") &&
+				(resource.Namespaced || resource.Name == volumes.Resource) {
+				found = append(found, version.WithResource(resource.Name))
+			}
+		}
+	}
+	return found
+}
+
+// worth tells that owners of such objects matter. Of other kinds users own none.
+func (w *Watcher) worth(resource schema.GroupResource) bool {
+	if resource == eventResource || resource == newEvents {
+		return false
+	}
+	class := w.policy.Class(resource.Group, resource.Resource)
+	return class == tenant.Owned || class == tenant.Shareable || resource == volumes || resource == podResource
+}
+
+// start watches one kind. The caller holds the lock.
+func (w *Watcher) start(ctx context.Context, resource schema.GroupVersionResource, running *sync.WaitGroup) {
+	ctx, stop := context.WithCancel(ctx)
+	var made *informer
+	var err error
+	if refers(resource.GroupResource()) {
+		made, err = w.watchObjects(resource)
+	} else {
+		made, err = w.watchMetadata(resource)
+	}
+	if err != nil {
+		stop()
+		logging.From(ctx).ErrorContext(ctx, "objects cannot be watched", "resource", resource.String(), "error", err)
+		return
+	}
+	made.stop = stop
+	w.informers[resource] = made
+	running.Go(func() { made.run(ctx) })
+}
+
+func (w *Watcher) watchMetadata(resource schema.GroupVersionResource) (*informer, error) {
+	client := w.metadata.Resource(resource)
+	return w.follow(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.LabelSelector = owned
+			return client.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector = owned
+			return client.Watch(ctx, options)
+		},
+	}, &metav1.PartialObjectMetadata{}, func(object any) (any, error) {
+		if meta, ok := object.(*metav1.PartialObjectMetadata); ok {
+			return newEntry(resource.GroupResource(), meta), nil
+		}
+		return object, nil
+	})
+}
+
+func (w *Watcher) watchObjects(resource schema.GroupVersionResource) (*informer, error) {
+	client := w.dynamic.Resource(resource)
+	return w.follow(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.LabelSelector = owned
+			return client.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector = owned
+			return client.Watch(ctx, options)
+		},
+	}, &unstructured.Unstructured{}, func(object any) (any, error) {
+		if full, ok := object.(*unstructured.Unstructured); ok {
+			return fullEntry(resource.GroupResource(), full), nil
+		}
+		return object, nil
+	})
+}
+
+// follow keeps the index as the informer sees the cluster.
+func (w *Watcher) follow(source *cache.ListWatch, kind runtime.Object, transform cache.TransformFunc) (*informer, error) {
+	made := cache.NewSharedIndexInformer(source, kind, 0, cache.Indexers{})
+	if err := made.SetTransform(transform); err != nil {
+		return nil, err
+	}
+	put := func(object any) {
+		if one, ok := object.(*entry); ok {
+			w.index.Put(one.object)
+		}
+	}
+	handler, err := made.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: put, UpdateFunc: func(_, now any) { put(now) },
+		DeleteFunc: func(object any) {
+			if last, missed := object.(cache.DeletedFinalStateUnknown); missed {
+				object = last.Obj
+			}
+			if one, ok := object.(*entry); ok {
+				w.index.Delete(one.object.Key, one.object.UID)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &informer{run: made.RunWithContext, synced: handler.HasSynced}, nil
+}
