@@ -135,7 +135,8 @@ type Limits struct {
 type Cache struct {
 	// References are flavors, images, networks, security groups and key pairs; 1 minute.
 	References metav1.Duration `json:"references,omitzero"`
-	// Quota is 2 seconds, Trusts 15 seconds.
+	// Quota is 2 seconds. Trusts, 15 seconds, is also how old an owner's login may be when
+	// a machine is made for him.
 	Quota  metav1.Duration `json:"quota,omitzero"`
 	Trusts metav1.Duration `json:"trusts,omitzero"`
 }

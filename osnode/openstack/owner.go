@@ -38,8 +38,33 @@ func (c *Cloud) Authorize(ctx context.Context, account cloud.Account) (mode stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout.Duration)
 	defer cancel()
-	mode, _, err = c.authorize(ctx, p, account)
-	return mode, err
+	mode, s, err := c.authorize(ctx, p, account)
+	if err != nil {
+		return "", err
+	}
+	return mode, p.confirm(ctx, s, mode, account)
+}
+
+// confirm logs in anew for an owner whose login is some time ago. Services remember tokens
+// for minutes and would go on making machines for somebody who has left the project.
+func (p *provider) confirm(ctx context.Context, s *session, mode string, account cloud.Account) error {
+	if mode == ModeService || s.age() <= p.Cache.Trusts.Duration {
+		return nil
+	}
+	done := p.opening.DoChan("confirm/"+ownerKey(mode, account), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Timeout.Duration)
+		defer cancel()
+		return nil, s.renew(ctx)
+	})
+	select {
+	case <-ctx.Done():
+		return explain("log in to OpenStack for the owner", ctx.Err())
+	case got := <-done:
+		if got.Err != nil {
+			p.forget(account)
+		}
+		return got.Err
+	}
 }
 
 // authorize tries the provider's modes in their order. A later one is for owners

@@ -189,3 +189,22 @@ func TestServiceModeCopiesKeyPairs(t *testing.T) {
 	assert.Equal(t, r.lab.ServiceID, made.UserID)
 	assert.Contains(t, r.fake.Servers(r.lab.QST)[0].Key, "osn-")
 }
+
+// TestOwnerWhoLeavesAfterLogin is noticed before the next machine is made, although
+// services remember his token for minutes.
+func TestOwnerWhoLeavesAfterLogin(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{openstack.ModeTrust, openstack.ModeApplicationCredential} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, modes(mode))
+			id, secret := r.fake.AddSecret(r.lab.Lisa, r.lab.QST)
+			r.writeCredential(t, r.lab.Lisa, id, secret)
+			_, err := r.Authorize(t.Context(), r.owner)
+			require.NoError(t, err)
+			r.fake.Expel(r.lab.Lisa, r.lab.QST)
+			_, err = r.Authorize(t.Context(), r.owner)
+			assert.Equal(t, cloud.OwnerAuthorizationLost, cloud.ClassOf(err), "%v", err)
+		})
+	}
+}

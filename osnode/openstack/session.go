@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
@@ -44,8 +45,9 @@ type session struct {
 	refused func(ctx context.Context, err error) error
 	admit   func(who identity) error
 
-	mu  sync.RWMutex
-	who identity
+	mu      sync.RWMutex
+	who     identity
+	renewed time.Time
 }
 
 // LogValue keeps the token out of logs.
@@ -93,9 +95,16 @@ func (s *session) renew(ctx context.Context) error {
 		}
 	}
 	s.mu.Lock()
-	s.who = who
+	s.who, s.renewed = who, time.Now()
 	s.mu.Unlock()
 	return s.client.SetTokenAndAuthResult(result)
+}
+
+// age is how long ago Keystone last said that the session may be.
+func (s *session) age() time.Duration {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return time.Since(s.renewed)
 }
 
 func identify(result tokens.CreateResult) (identity, error) {

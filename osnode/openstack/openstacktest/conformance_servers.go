@@ -178,6 +178,7 @@ func (c *conformance) quota(t *testing.T) {
 	set(1)
 	t.Cleanup(func() { set(100) })
 	id := c.boot(t, c.ownerIn, c.server("first", nil))
+	c.await(t, id, "ACTIVE") // Nova counts a server from when the scheduler has found a place for it
 	refused := c.ask(t, c.ownerIn, c.server("second", nil))
 	assert.Equal(t, http.StatusForbidden, refused.status)
 	assert.Contains(t, text(refused.object("forbidden"), "message"), "Quota exceeded for instances")

@@ -3,6 +3,7 @@
 package openstacktest
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 )
@@ -182,6 +183,12 @@ func (f *Fake) ungrant(w http.ResponseWriter, r *http.Request) {
 		keystoneError(w, http.StatusNotFound, "Could not find role, user or project.")
 		return
 	}
-	delete(in.grants, who) // with what the role implied
+	f.expel(who, in)
 	reply(w, http.StatusNoContent, nil)
+}
+
+// expel takes a user's roles, with what they implied and his application credentials.
+func (f *Fake) expel(who string, from *project) {
+	delete(from.grants, who)
+	maps.DeleteFunc(f.secrets, func(_ string, one *applicationCredential) bool { return one.user == who && one.project == from.id })
 }

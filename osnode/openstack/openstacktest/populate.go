@@ -107,7 +107,7 @@ func (f *Fake) Grant(user, project, role string) {
 func (f *Fake) Expel(user, project string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.projects[project].grants, user)
+	f.expel(user, f.projects[project])
 }
 
 // AddTrust makes an impersonating trust with the trustor's roles; it ends never if

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build e2e && drills
+//go:build e2e
 
 package drills_test
 
@@ -23,12 +23,14 @@ type machines struct {
 	spawns  map[string]chan struct{}
 	ends    map[string]chan struct{}
 	refusal map[string][]string
+	// asked is how often Nova has come with a machine of a name, held up or not.
+	asked map[string]int
 }
 
 func newMachines() *machines {
 	m := &machines{
 		options: map[string]joiner.Options{}, spawns: map[string]chan struct{}{}, ends: map[string]chan struct{}{},
-		refusal: map[string][]string{},
+		refusal: map[string][]string{}, asked: map[string]int{},
 	}
 	m.Joiner = joiner.New(joiner.Config{
 		HeartBeat: 5 * time.Second, Retry: 200 * time.Millisecond,
@@ -79,6 +81,13 @@ func (m *machines) refuse(name, fault string) {
 func (m *machines) holdSpawn(name string) (letGo func()) { return m.hold(m.spawns, name) }
 func (m *machines) holdEnd(name string) (letGo func())   { return m.hold(m.ends, name) }
 
+// spawning tells whether Nova has come so far as to have a machine of a name made.
+func (m *machines) spawning(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked[name] > 0
+}
+
 func (m *machines) hold(gates map[string]chan struct{}, name string) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,6 +117,9 @@ func (m *machines) wait(ctx context.Context, gates map[string]chan struct{}, nam
 
 // Spawn implements hypervisor.Driver.
 func (m *machines) Spawn(ctx context.Context, server hypervisor.Server) error {
+	m.mu.Lock()
+	m.asked[server.Name]++
+	m.mu.Unlock()
 	if err := m.wait(ctx, m.spawns, server.Name); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build e2e && drills
+//go:build e2e
 
 // Package drills_test breaks things around the OSNode controller: it kills the
 // controller at the worst moments, loses and falsifies OpenStack's answers, and takes
