@@ -61,12 +61,8 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
 
 .PHONY: e2e
-e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode or vm picks a group (root)
+e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode, drills or vm picks a group (root)
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
-
-.PHONY: drills
-drills: deps-cloud build ## Faults between osnode-controller and a real OpenStack, not part of test yet (root)
-	CAAS_BIN=$(BIN) $(GO) test -tags=e2e,drills -count=1 -timeout=60m -v ./test/e2e/drills
 
 .PHONY: bench
 bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group; writes bench/out/latest.json (root)
@@ -77,7 +73,7 @@ bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group;
 .PHONY: lint
 lint: ## Run the linters
 	$(LINT) run ./...
-	$(LINT) run --build-tags=integration,e2e,drills,bench,vm ./...
+	$(LINT) run --build-tags=integration,e2e,bench,vm ./...
 
 .PHONY: fmt
 fmt: ## Format the code
