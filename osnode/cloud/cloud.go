@@ -117,6 +117,8 @@ type Listing struct {
 	Servers []Server
 	// At is when it was asked for: what happened after it is not in it.
 	At time.Time
+	// Took is how long OpenStack took to answer, Idle for how long nobody had been asking before.
+	Took, Idle time.Duration
 }
 
 // Quota is a project's limits and what is used of them. A limit below 0 is none.

@@ -79,6 +79,8 @@ type memory struct {
 	idleSince time.Time
 	// overhead is how long the controller itself has made the node wait.
 	overhead time.Duration
+	// started is when the machine was first seen to run.
+	started time.Time
 	// complete tells that this process has seen the node from its beginning.
 	complete bool
 }
@@ -108,7 +110,7 @@ func New(config Config) (*Reconciler, error) {
 	}
 	return &Reconciler{
 		Config: config, metrics: numbers, memories: map[types.UID]*memory{},
-		slots: make(chan struct{}, max(config.Workers*3/4, 1)),
+		slots: make(chan struct{}, max(config.Workers/2, 1)),
 		transient: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 			config.Timers.RetryFirst, config.Timers.RetryMost),
 	}, nil

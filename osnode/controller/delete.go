@@ -75,32 +75,43 @@ func (r *Reconciler) deleteServer(ctx context.Context, p *pass) (flow, error) {
 	return stop, nil
 }
 
+// removeServers goes by the project's list, which all nodes share, and asks for this object's
+// machines by name only where the list cannot know: before a creation has settled.
 func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
-	asked := find(p.osn, osnodev1.ConditionServerReady)
-	if asked != nil && asked.Reason == osnodev1.ReasonDeleting {
-		listing, err := r.Cloud.List(ctx, p.account.Project(), r.Timers.AgeCreating)
-		if err != nil {
-			return stop, err
-		}
-		if left := r.ours(p, listing.Servers); len(left) > 0 && p.now.Sub(asked.LastTransitionTime.Time) < r.patience(left) {
+	listing, err := r.Cloud.List(ctx, p.account.Project(), r.Timers.AgeCreating)
+	if err != nil {
+		return stop, err
+	}
+	left := r.ours(p, listing.Servers)
+	if deletionAsked(p) {
+		since := find(p.osn, osnodev1.ConditionServerReady).LastTransitionTime.Time
+		waiting := len(left) > 0 && p.now.Sub(since) < r.patience(left)
+		if waiting || len(left) == 0 && listing.At.Before(since.Add(time.Second)) { // a condition's time has no fractions
 			p.in(r.Timers.PollCreating)
 			return stop, nil
 		}
 	}
-	servers, err := r.remaining(ctx, p)
-	if err != nil {
-		return stop, err
-	}
-	if len(servers) > 0 {
-		return stop, r.deleteOne(ctx, p, servers)
-	}
-	if intent := p.osn.Status.Intent; intent != nil {
-		if left := intent.At.Add(r.Timers.Settle).Sub(p.now); left > 0 && !deletionAsked(p) {
-			p.in(min(left, r.Timers.PollCreating))
-			return stop, nil
+	if len(left) == 0 {
+		if left, err = r.unlisted(ctx, p); err != nil {
+			return stop, err
 		}
 	}
+	if len(left) > 0 {
+		return stop, r.deleteOne(ctx, p, left)
+	}
+	if wait := r.unsettled(p); wait > 0 && !deletionAsked(p) {
+		p.in(min(wait, r.Timers.PollCreating))
+		return stop, nil
+	}
 	return r.sweep(ctx, p)
+}
+
+// unsettled is for how long still a machine may appear that was asked for.
+func (r *Reconciler) unsettled(p *pass) time.Duration {
+	if p.osn.Status.Intent == nil {
+		return 0
+	}
+	return max(p.osn.Status.Intent.At.Add(r.Timers.Settle).Sub(p.now), 0)
 }
 
 // patience is how long a deletion may have no effect. Nova makes an error of one that it could
@@ -116,14 +127,17 @@ func deletionAsked(p *pass) bool {
 	return has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonDeleting)
 }
 
-// remaining asks OpenStack now for all machines of this object, and for the recorded
-// one by its id, in case its name was changed.
-func (r *Reconciler) remaining(ctx context.Context, p *pass) ([]cloud.Server, error) {
-	servers, err := r.Cloud.Find(ctx, p.account.Project(), p.osn.Name, string(p.osn.UID))
-	if err != nil {
-		return nil, err
+// unlisted asks OpenStack now for machines of this object that a list may not have, and for
+// the recorded one by its id, in case its metadata were changed.
+func (r *Reconciler) unlisted(ctx context.Context, p *pass) ([]cloud.Server, error) {
+	var servers []cloud.Server
+	if r.unsettled(p) > 0 {
+		found, err := r.Cloud.Find(ctx, p.account.Project(), p.osn.Name, string(p.osn.UID))
+		if err != nil {
+			return nil, err
+		}
+		servers = r.ours(p, found)
 	}
-	servers = r.ours(p, servers)
 	recorded := p.osn.Status.Server
 	if recorded == nil || slices.ContainsFunc(servers, func(s cloud.Server) bool { return s.ID == recorded.ID }) {
 		return servers, nil

@@ -214,7 +214,7 @@ func (w *world) pass(name string) time.Duration {
 // drive takes passes, and lets the time go by that the controller asks for, until.
 func (w *world) drive(name string, until func() bool) {
 	w.t.Helper()
-	for range 100 {
+	for range 200 {
 		after := w.pass(name)
 		if until() {
 			return

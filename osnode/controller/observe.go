@@ -33,6 +33,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) (flow, error) {
 		return goOn, nil
 	}
 	p.answered()
+	p.listing = listing
 	if isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
 		p.in(r.Timers.PollRunning)
 	} else {
@@ -203,7 +204,10 @@ func (p *pass) started(r *Reconciler, server cloud.Server) {
 	}
 	p.osn.Status.ProviderID = id
 	if at := server.Updated; at.After(server.Created) {
-		r.remember(p.osn.UID, func(m *memory) { m.overhead += max(p.now.Sub(at), 0) })
+		// Not counted is the time in which OpenStack was being asked, and has not answered.
+		unasked := min(max(p.listing.At.Sub(at), 0), p.listing.Idle)
+		unread := max(p.now.Sub(p.listing.At.Add(p.listing.Took)), 0)
+		r.remember(p.osn.UID, func(m *memory) { m.overhead, m.started = m.overhead+unasked+unread, p.now })
 	}
 }
 

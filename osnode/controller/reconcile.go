@@ -37,6 +37,8 @@ type pass struct {
 	troubled bool
 	// inCloud is how long this pass has waited for OpenStack.
 	inCloud time.Duration
+	// listing is OpenStack's last word about the project's machines.
+	listing cloud.Listing
 	events  []news
 	// counts are done when the status has been written, so that a pass that is repeated
 	// does not count twice.

@@ -115,7 +115,12 @@ func (r *Reconciler) joined(ctx context.Context, p *pass, since time.Time) error
 }
 
 func (r *Reconciler) firstReady(p *pass, since time.Time) {
-	own := r.remember(p.osn.UID, func(m *memory) { m.overhead += max(p.now.Sub(since), 0) })
+	own := r.remember(p.osn.UID, func(m *memory) {
+		if m.started.After(since) { // time that counts already
+			since = m.started
+		}
+		m.overhead += max(p.now.Sub(since), 0)
+	})
 	r.metrics.timeToReady.Observe(p.now.Sub(p.osn.CreationTimestamp.Time).Seconds())
 	if own.complete {
 		r.metrics.overhead.Observe(own.overhead.Seconds())

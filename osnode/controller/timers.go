@@ -50,8 +50,8 @@ type Timers struct {
 func DefaultTimers() Timers {
 	return Timers{
 		Create: 10 * time.Minute, Join: 15 * time.Minute, TokenMargin: 5 * time.Minute, Settle: 30 * time.Second,
-		PollCreating: 3 * time.Second, PollSlow: 15 * time.Second, SlowAfter: 2 * time.Minute, PollRunning: time.Minute,
-		AgeCreating: 2500 * time.Millisecond, AgeRunning: time.Minute,
+		PollCreating: 2 * time.Second, PollSlow: 15 * time.Second, SlowAfter: 2 * time.Minute, PollRunning: time.Minute,
+		AgeCreating: 1500 * time.Millisecond, AgeRunning: time.Minute,
 		NotReadyGrace: 2 * time.Minute,
 		Drain:         10 * time.Minute, DrainForced: time.Minute, DrainUnready: 5 * time.Minute,
 		Detach: 2 * time.Minute, DeleteAgain: time.Minute,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/cloudveneto/caas/osnode/cloud"
 )
@@ -113,13 +114,16 @@ func (c *Cloud) inProject(ctx context.Context, account cloud.Account, do func(ct
 	return do(ctx, here{provider: p, session: s, account: account})
 }
 
-// asOwner does something with the owner's identity, within the operation's deadline.
-func (c *Cloud) asOwner(ctx context.Context, account cloud.Account, do func(ctx context.Context, at here) error) error {
+// asOwner does something with the owner's identity, within so many times the operation's
+// usual deadline.
+func (c *Cloud) asOwner(
+	ctx context.Context, account cloud.Account, times time.Duration, do func(ctx context.Context, at here) error,
+) error {
 	p, err := c.site(account)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout.Duration)
+	ctx, cancel := context.WithTimeout(ctx, times*p.Timeout.Duration)
 	defer cancel()
 	mode, s, err := c.authorize(ctx, p, account)
 	if err != nil {

@@ -60,7 +60,8 @@ type Provider struct {
 	SecurityGroups SecurityGroups `json:"securityGroups,omitzero"`
 	Limits         Limits         `json:"limits,omitzero"`
 	Cache          Cache          `json:"cache,omitzero"`
-	// Timeout is for each operation, with its retries; default one minute.
+	// Timeout is for each operation, with its retries; default one minute. A server's
+	// creation, which is never repeated, has twice as long.
 	Timeout metav1.Duration `json:"timeout,omitzero"`
 	// ConfigDrive gives servers their user data on a disk, not only by the metadata service.
 	ConfigDrive bool `json:"configDrive,omitempty"`

@@ -17,6 +17,9 @@ import (
 // maxUserData is what Nova takes, in base64 (nova/api/openstack/compute/schemas).
 const maxUserData = 65535
 
+// createPatience is how many times as long as other operations a creation may take.
+const createPatience = 2
+
 // Create asks Nova for a server, as the account's owner. It asks once: after
 // Unavailable the server may exist all the same, and is to be looked for with Find.
 func (c *Cloud) Create(ctx context.Context, account cloud.Account, request cloud.Request) (server cloud.Server, err error) {
@@ -24,7 +27,7 @@ func (c *Cloud) Create(ctx context.Context, account cloud.Account, request cloud
 	if err != nil {
 		return cloud.Server{}, err
 	}
-	err = c.asOwner(ctx, account, func(ctx context.Context, at here) error {
+	err = c.asOwner(ctx, account, createPatience, func(ctx context.Context, at here) error {
 		key := request.Wanted.KeyPair
 		if at.mode == ModeService {
 			if key, err = at.keyPair(ctx, key); err != nil {

@@ -22,10 +22,12 @@ type memo[T any] struct {
 	answers map[string]answer[T]
 }
 
-// answer is a value, and when it was asked for.
+// answer is a value, when it was asked for, how long that took, and for how long before
+// nobody had been asking.
 type answer[T any] struct {
-	value T
-	at    time.Time
+	value      T
+	at         time.Time
+	took, idle time.Duration
 }
 
 func newMemo[T any](timeout time.Duration) *memo[T] {
@@ -63,9 +65,12 @@ func (m *memo[T]) ask(ctx context.Context, key string, ask func(ctx context.Cont
 	if err != nil {
 		return answer[T]{}, err
 	}
-	reply := answer[T]{value: value, at: at}
+	reply := answer[T]{value: value, at: at, took: time.Since(at)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if last, ok := m.answers[key]; ok {
+		reply.idle = max(at.Sub(last.at.Add(last.took)), 0)
+	}
 	m.answers[key] = reply
 	return reply, nil
 }

@@ -34,7 +34,7 @@ func (c *Cloud) Resolve(ctx context.Context, account cloud.Account, wanted cloud
 	if err != nil {
 		return cloud.Resolved{}, err
 	}
-	err = c.asOwner(ctx, account, func(ctx context.Context, at here) error {
+	err = c.asOwner(ctx, account, 1, func(ctx context.Context, at here) error {
 		_, err := at.keyPair(ctx, wanted.KeyPair)
 		return err
 	})

@@ -17,9 +17,27 @@ import (
 
 const maxRedirects = 3
 
-// newTransport is the transport of a provider's calls. It trusts the given
-// certificates alone, if there are any.
-func newTransport(p Provider) (*http.Transport, error) {
+// transports are those of a provider's calls. What can be repeated has half of the
+// operation's time to be answered. What cannot is waited for as long as the operation may
+// take: a busy Nova does it all the same, and then it would have to be looked for.
+type transports struct{ hasty, patient *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (t *transports) RoundTrip(request *http.Request) (*http.Response, error) {
+	if repeatable(request) {
+		return t.hasty.RoundTrip(request)
+	}
+	return t.patient.RoundTrip(request)
+}
+
+// CloseIdleConnections does so for both.
+func (t *transports) CloseIdleConnections() {
+	t.hasty.CloseIdleConnections()
+	t.patient.CloseIdleConnections()
+}
+
+// newTransport trusts the given certificates alone, if there are any.
+func newTransport(p Provider) (*transports, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if p.CAFile != "" {
 		pem, err := os.ReadFile(p.CAFile)
@@ -32,16 +50,18 @@ func newTransport(p Provider) (*http.Transport, error) {
 		}
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       config,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: p.Timeout.Duration / 2,
-		MaxIdleConnsPerHost:   p.Limits.InFlight,
-		IdleConnTimeout:       time.Minute,
-		ForceAttemptHTTP2:     true,
-	}, nil
+	patient := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: 10 * time.Second,
+		MaxIdleConnsPerHost: p.Limits.InFlight,
+		IdleConnTimeout:     time.Minute,
+		ForceAttemptHTTP2:   true,
+	}
+	hasty := patient.Clone()
+	hasty.ResponseHeaderTimeout = p.Timeout.Duration / 2
+	return &transports{hasty: hasty, patient: patient}, nil
 }
 
 // client is an HTTP client whose calls are counted, limited by a bucket, and repeated

@@ -38,6 +38,8 @@ type Cloud struct {
 	serial  int
 	servers map[string]*server
 	calls   map[string]int
+	// listed is when a project's machines were last listed.
+	listed map[string]time.Time
 }
 
 // State is how the cloud behaves.
@@ -76,7 +78,7 @@ type server struct {
 // New makes a cloud with one flavor of 2 cores and 4096 MiB, whose machines start at once.
 func New(cluster string, clock func() time.Time) *Cloud {
 	return &Cloud{
-		clock: clock, cluster: cluster, servers: map[string]*server{}, calls: map[string]int{},
+		clock: clock, cluster: cluster, servers: map[string]*server{}, calls: map[string]int{}, listed: map[string]time.Time{},
 		State: State{
 			Trusting: map[string]bool{}, Limits: map[string]cloud.Quota{}, Refuse: map[string][]error{},
 			Flavors: map[string]cloud.Flavor{Flavor: {ID: "flavor-1", Name: Flavor, VCPUs: 2, MemoryMiB: 4096}},

@@ -126,7 +126,10 @@ func (c *Cloud) List(_ context.Context, account cloud.Account, _ time.Duration) 
 	for i := range servers {
 		servers[i].Fault = nil // Nova's lists leave out those of machines that no host took
 	}
-	return cloud.Listing{Servers: servers, At: c.clock()}, nil
+	now := c.clock()
+	idle := now.Sub(c.listed[account.ProjectID])
+	c.listed[account.ProjectID] = now
+	return cloud.Listing{Servers: servers, At: now, Idle: idle}, nil
 }
 
 // Server is one machine.

@@ -199,17 +199,20 @@ func (r *genuine) nodes(ctx context.Context, n int, alone outcome, report *bench
 	if err := r.share(ctx, controller, name, n, report); err != nil {
 		return err
 	}
+	r.calls.Forget()
 	if began, err = remove(ctx, r.tenants, keys); err != nil {
 		return err
 	}
 	if took, err = seen.awaitGone(ctx, keys, began); err != nil {
 		return err
 	}
+	ending := r.calls.Calls()
 	report.Add(name+", all deleted", took.Seconds(), "s", bench.Lower)
 	report.Add(name+", deletion to bare servers", took.Seconds()/alone.deleted.Seconds(), "x", bench.Lower)
 	after, err := r.leftovers(ctx)
 	report.AddTarget(name+", left behind", float64(after-before), "objects", bench.Lower, 0)
 	r.options.breakdown("OpenStack calls until Ready", kinds(calls), float64(n))
+	r.options.breakdown("OpenStack calls of the deletion", kinds(ending), float64(n))
 	return err
 }
 
