@@ -28,7 +28,7 @@ A file for a start, /etc/kubernetes/mt/admission.yaml:
   tls:
     certFile: /etc/kubernetes/mt/admission.crt
     keyFile: /etc/kubernetes/mt/admission.key
-    clientCAFile: /etc/kubernetes/mt/webhook-client-ca.crt
+    clientCAFile: /etc/kubernetes/mt/ca.crt
   policyFile: /etc/kubernetes/mt/policy.yaml   # shared with kube-mt-authz
   rules:
     priorityClasses: [batch-low]
@@ -42,8 +42,8 @@ Traces are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 const envPrefix = "MT_ADMISSION_"
 
 type options struct {
-	config, kubeconfig, caFile string
-	check, print               bool
+	config, kubeconfig, caFile, opsListen string
+	check, print                          bool
 }
 
 func newCommand() *cobra.Command {
@@ -62,6 +62,7 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/admission.yaml", "configuration file")
 	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "/etc/kubernetes/mt/admission.kubeconfig", "kubeconfig with which metadata is read; empty inside the cluster")
+	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics, in place of the file's: host:port")
 	flags.BoolVar(&o.print, "print-webhook-config", false, "write the webhook configurations as YAML and end")
 	flags.StringVar(&o.caFile, "ca", "", "with --print-webhook-config: certificates of the CA of tls.certFile")
 	cli.LogFlags(command)
@@ -75,6 +76,9 @@ func (o *options) run(cmd *cobra.Command) error {
 	settings, err := load(o.config)
 	if err != nil {
 		return err
+	}
+	if o.opsListen != "" {
+		settings.OpsListen = o.opsListen
 	}
 	switch {
 	case o.check:

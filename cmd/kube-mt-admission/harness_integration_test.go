@@ -110,8 +110,8 @@ func certificates(t *testing.T, dir string) {
 	client, err := ca.Client("kube-apiserver")
 	require.NoError(t, err)
 	for name, content := range map[string][]byte{
-		"ca.crt": pair.Cert, "webhook-client-ca.crt": pair.Cert, "admission.crt": serving.Cert, "admission.key": serving.Key,
-		"webhook-client.crt": client.Cert, "webhook-client.key": client.Key,
+		"ca.crt": pair.Cert, "admission.crt": serving.Cert, "admission.key": serving.Key,
+		"apiserver-client.crt": client.Cert, "apiserver-client.key": client.Key,
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
@@ -120,7 +120,7 @@ func certificates(t *testing.T, dir string) {
 // run starts the program and ends it with the test.
 func (s *site) run(program, config, ready string) {
 	var logs bytes.Buffer
-	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), program, "--config", config, "--kubeconfig", s.Kubeconfig("kube-mt-admission"))
+	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), program, "--config", config, "--kubeconfig", s.Kubeconfig("system:kube-mt-admission"))
 	command.Stderr, command.Stdout = &logs, &logs
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(s.t, command.Start())

@@ -21,6 +21,8 @@ import (
 type file struct {
 	// Listen is host:port; the API server asks there.
 	Listen string `json:"listen,omitempty"`
+	// ReusePort lets several processes serve the same address. Each listens once it is ready.
+	ReusePort bool `json:"reusePort,omitempty"`
 	// TLS has the server's certificate and whom clients' must be from.
 	TLS tlsFiles `json:"tls"`
 	// OpsListen serves /healthz, /readyz and /metrics; empty for none.

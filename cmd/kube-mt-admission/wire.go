@@ -73,6 +73,7 @@ func serve(ctx context.Context, o *options, settings *file) error {
 func newServers(settings *file, admitter *admission.Admitter, watcher *admission.Watcher, registry *prometheus.Registry) ([]*httpserver.Server, error) {
 	webhook, err := httpserver.New(httpserver.Config{
 		Name: "webhook", Address: settings.Listen, Handler: telemetry.Handler(admitter.Router(), program),
+		ReusePort: settings.ReusePort, Ready: func(context.Context) error { return watcher.Ready() },
 		TLS: &httpserver.TLS{
 			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
 			ClientCAFile: settings.TLS.ClientCAFile, RequireClientCert: true,

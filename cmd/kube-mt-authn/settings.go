@@ -22,12 +22,16 @@ import (
 // file is the configuration file.
 type file struct {
 	// Listen is where the API server finds the webhook: host:port, on loopback.
-	Listen string  `json:"listen,omitempty"`
-	TLS    tlsFile `json:"tls"`
+	Listen string `json:"listen,omitempty"`
+	// ReusePort lets several processes serve the same address.
+	ReusePort bool    `json:"reusePort,omitempty"`
+	TLS       tlsFile `json:"tls"`
 	// Audiences are the API server's --api-audiences.
 	Audiences []string      `json:"audiences,omitempty"`
 	Keystone  *keystoneFile `json:"keystone,omitempty"`
 	OIDC      []issuerFile  `json:"oidc,omitempty"`
+	// Tenants makes the namespaces of projects.
+	Tenants *tenantsFile `json:"tenants,omitempty"`
 
 	keystone keystone.Config
 	issuers  oidc.Config
@@ -157,6 +161,9 @@ const (
 // complete makes the packages' configurations, and tries them.
 func (f *file) complete(insecure bool) error {
 	var problems []error
+	if f.Tenants != nil {
+		problems = append(problems, f.Tenants.complete())
+	}
 	if f.Keystone != nil {
 		var err error
 		f.keystone, err = f.Keystone.config(insecure)

@@ -22,6 +22,7 @@ import (
 	"github.com/cloudveneto/caas/multitenancy/authn"
 	"github.com/cloudveneto/caas/multitenancy/keystone"
 	"github.com/cloudveneto/caas/multitenancy/oidc"
+	"github.com/cloudveneto/caas/multitenancy/tenants"
 )
 
 // webhookPath is where the API server's kubeconfig has to point.
@@ -30,8 +31,9 @@ const webhookPath = "/authenticate"
 // largestReview is more than the longest token needs.
 const largestReview = 1 << 20
 
-// serve wires the webhook: API server → handler → Keystone and OpenID providers.
+// serve wires the webhook: API server → handler → Keystone and OpenID providers, and on the way who logs in → namespaces.
 func serve(ctx context.Context, o *options, settings *file) error {
+	logging.CaptureKlog(logging.From(ctx))
 	shutdown, err := telemetry.Setup(ctx, program)
 	if err != nil {
 		return err
@@ -45,7 +47,11 @@ func serve(ctx context.Context, o *options, settings *file) error {
 	if err != nil {
 		return err
 	}
-	handler, err := providers.handler(settings, registry)
+	namespaces, err := providers.newTenants(settings, registry)
+	if err != nil {
+		return err
+	}
+	handler, err := providers.handler(settings, namespaces, registry)
 	if err != nil {
 		return err
 	}
@@ -53,7 +59,7 @@ func serve(ctx context.Context, o *options, settings *file) error {
 	if err != nil {
 		return err
 	}
-	tasks := []func(context.Context) error{webhook.Run, providers.run}
+	tasks := []func(context.Context) error{webhook.Run, providers.run, runTenants(namespaces)}
 	if o.opsListen != "" {
 		// An identity provider that is down makes it not ready for nobody: those of the others still log in.
 		ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: o.opsListen, Registry: registry, Pprof: o.pprof})
@@ -75,7 +81,7 @@ func newServer(settings *file, handler http.Handler) (*httpserver.Server, error)
 	router := mux.NewRouter()
 	router.Handle(webhookPath, handler).Methods(http.MethodPost)
 	return httpserver.New(httpserver.Config{
-		Name: "authn", Address: settings.Listen, MaxBody: largestReview,
+		Name: "authn", Address: settings.Listen, ReusePort: settings.ReusePort, MaxBody: largestReview,
 		Handler: telemetry.Handler(router, program),
 		TLS: &httpserver.TLS{
 			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
@@ -110,8 +116,11 @@ func newProviders(settings *file, registry *prometheus.Registry) (providers, err
 	return p, nil
 }
 
-func (p providers) handler(settings *file, registry *prometheus.Registry) (*authn.Handler, error) {
+func (p providers) handler(settings *file, namespaces *tenants.Controller, registry *prometheus.Registry) (*authn.Handler, error) {
 	config := authn.Config{Audiences: settings.Audiences, Metrics: registry}
+	if namespaces != nil {
+		config.Seen = namespaces.Seen
+	}
 	// A nil pointer in an interface would look like a provider.
 	if p.keystone != nil {
 		config.Keystone = p.keystone

@@ -20,8 +20,10 @@ type file struct {
 	authz.Options
 
 	// Listen is where the API server finds the webhook: host:port, on loopback.
-	Listen string  `json:"listen,omitempty"`
-	TLS    tlsFile `json:"tls"`
+	Listen string `json:"listen,omitempty"`
+	// ReusePort lets several processes serve the same address. Each listens once it is ready.
+	ReusePort bool    `json:"reusePort,omitempty"`
+	TLS       tlsFile `json:"tls"`
 	// Kubeconfig is for reading metadata; empty for the ServiceAccount of the pod it runs in.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// WebhookKubeconfig is the path, on the API server's machine, of the kubeconfig by which

@@ -28,6 +28,14 @@ type Config struct {
 	// Handler answers the requests. It MUST end soon after its request's context,
 	// and streams MUST take theirs from Stream, or a shutdown takes GracePeriod.
 	Handler http.Handler
+	// ReusePort shares host:port with other processes that do the same: the kernel
+	// spreads new connections among them, and one that ends or starts again takes
+	// none of the others' with it. Run listens once Ready says so, since the kernel
+	// does not know who can answer.
+	ReusePort bool
+	// Ready says why requests cannot be answered yet; nil means they always can. Only
+	// ReusePort uses it, before it listens.
+	Ready func(context.Context) error
 	// TLS is nil for plain HTTP.
 	TLS *TLS
 	// MaxBody is the largest request body in bytes; default 32 MiB, negative for no limit.
@@ -72,8 +80,10 @@ func (c *Config) complete() error {
 
 // Server is one listening HTTP server.
 type Server struct {
-	cfg      Config
+	cfg Config
+	// listener is nil before Run if the port is shared.
 	listener net.Listener
+	address  net.Addr
 	http     *http.Server
 	draining chan struct{}
 	handlers tally
@@ -99,19 +109,34 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.http.TLSConfig = config
 	}
-	listener, err := listen(cfg.Address)
-	if err != nil {
+	if err := s.listen(); err != nil {
 		return nil, fmt.Errorf("%s server: %w", cfg.Name, err)
 	}
-	s.listener = listener
 	return s, nil
 }
 
+func (s *Server) listen() (err error) {
+	if s.cfg.ReusePort {
+		s.address, err = sharedAddress(s.cfg.Address)
+		return err
+	}
+	if s.listener, err = listen(s.cfg.Address); err != nil {
+		return err
+	}
+	s.address = s.listener.Addr()
+	return nil
+}
+
 // Addr is where the server listens, with the port that the kernel chose for ":0".
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.address }
 
 // Close stops listening without serving anything; Run does it by itself.
-func (s *Server) Close() error { return s.listener.Close() }
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
 
 // Run serves until ctx is done, then ends gracefully: it stops listening, tells
 // streams to end (see Stream), waits for requests in flight for at most
@@ -123,6 +148,15 @@ func (s *Server) Run(ctx context.Context) error {
 	base = context.WithValue(base, drainingKey{}, s.draining)
 	s.http.BaseContext = func(net.Listener) context.Context { return base }
 	s.http.ErrorLog = slog.NewLogLogger(connectionLog{logging.From(ctx).Handler()}, slog.LevelWarn)
+	if s.cfg.ReusePort {
+		if !s.awaitReady(ctx) {
+			return nil // it is to end before it was ready
+		}
+		var err error
+		if s.listener, err = listenShared(ctx, s.cfg.Address); err != nil {
+			return fmt.Errorf("%s server: %w", s.cfg.Name, err)
+		}
+	}
 	logging.From(ctx).InfoContext(ctx, "server is listening",
 		"server", s.cfg.Name, "address", s.Addr().String(), "tls", s.cfg.TLS != nil)
 

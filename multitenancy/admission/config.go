@@ -49,7 +49,7 @@ type Rules struct {
 // DefaultRules are those of a cluster made by kubeadm.
 func DefaultRules() Rules {
 	return Rules{
-		Controllers: append([]string{"system:kube-controller-manager"}, kubeSystem(
+		Controllers: append([]string{"system:kube-controller-manager", "system:kube-mt-tenants"}, kubeSystem(
 			"attachdetach-controller", "cronjob-controller", "daemon-set-controller", "deployment-controller",
 			"device-taint-eviction-controller", "disruption-controller", "endpoint-controller", "endpointslice-controller",
 			"endpointslicemirroring-controller", "ephemeral-volume-controller", "expand-controller",

@@ -64,8 +64,20 @@ func (p possessor) stampAll(resource schema.GroupResource, object fields) {
 	}
 }
 
+// keepFromProject undoes what controllers copy: what they make of something that is shown to the project is not shown
+// itself, unless it is of a kind that can be.
+func (a *Admitter) keepFromProject(r *review, owner string) {
+	labels := textMap(r.object, "metadata", "labels")
+	if r.actor.role != roleController || owner == "" || labels[tenant.LabelVisibleTo] != tenant.VisibleToProject ||
+		a.policy.Class(r.resource.Group, r.resource.Resource) == tenant.Shareable {
+		return
+	}
+	ensure(r.object, "metadata", "labels")[tenant.LabelVisibleTo] = owner
+}
+
 // pin holds labels and annotations of the platform as they are stored.
 func (a *Admitter) pin(r *review) {
+	a.keepFromProject(r, textMap(r.old, "metadata", "labels")[tenant.LabelUserID])
 	labels, before := textMap(r.object, "metadata", "labels"), textMap(r.old, "metadata", "labels")
 	pinned := without(labels, reserved)
 	for key, value := range before {

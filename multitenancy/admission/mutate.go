@@ -73,6 +73,7 @@ func (a *Admitter) mutateNew(ctx context.Context, r *review) {
 	case owner.userID == "":
 		return
 	}
+	a.keepFromProject(r, owner.userID)
 	owner.stampAll(r.resource, r.object)
 	a.shape(r, owner)
 }

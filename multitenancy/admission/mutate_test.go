@@ -110,6 +110,34 @@ func TestVisibility(t *testing.T) {
 	}
 }
 
+// Controllers copy labels: what they make of something that the project sees is not shown for that.
+func TestVisibilityOfChildren(t *testing.T) {
+	t.Parallel()
+	copied := func(more string) object {
+		made := of(alice, parse(t, "metadata: {name: mine"+more+"}"))
+		made["metadata"].(object)["labels"].(object)[tenant.LabelVisibleTo] = tenant.VisibleToProject
+		return made
+	}
+	controller := system("system:serviceaccount:kube-system:endpoint-controller")
+	for name, r := range map[string]request{
+		"made":    {by: controller, resource: "core/endpoints", object: copied("")},
+		"changed": {by: controller, operation: admissionv1.Update, resource: "core/endpoints", object: copied(""), old: of(alice, parse(t, "metadata: {name: mine}"))},
+		"controlled": {
+			by: system("system:serviceaccount:kube-system:replicaset-controller"), resource: "core/pods",
+			object: copied(", ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: mine, uid: replicasets/mine, controller: true}]"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after, response := newWorld(t).decide(t, r)
+			require.Empty(t, refused(response))
+			assert.Equal(t, alice, labelsOf(after)[tenant.LabelVisibleTo])
+		})
+	}
+	_, response := newWorld(t).decide(t, request{by: user(alice), resource: "core/pods", object: copied("")})
+	assert.Contains(t, refused(response), "pods cannot be shown to the project", "a user is told")
+}
+
 func TestChildren(t *testing.T) {
 	t.Parallel()
 	const byUID = "metadata: {name: child, ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: %s, uid: replicasets/%s, controller: true}]}\nspec: {containers: []}"

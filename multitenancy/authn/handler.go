@@ -45,6 +45,8 @@ type Config struct {
 	Audiences []string
 	// Timeout is how long one review may take; 8 s when zero.
 	Timeout time.Duration
+	// Seen, when not nil, is told of each project that an accepted login is good for. It MUST NOT wait.
+	Seen func(project tenant.Project)
 	// Metrics, when not nil, registers what is counted.
 	Metrics prometheus.Registerer
 }
@@ -123,8 +125,18 @@ func (h *Handler) review(ctx context.Context, spec authenticationv1.TokenReviewS
 		logging.From(ctx).WarnContext(ctx, "token cannot be verified", "provider", provider, "error", err)
 		return unknown(), outcome{provider: provider, result: resultFailed}
 	default:
+		h.seen(login)
 		logging.From(ctx).DebugContext(ctx, "token accepted", "provider", provider, "user", user.Name, "uid", user.UID, "token", login.TokenID)
 		return accepted(user, common(spec.Audiences, h.cfg.Audiences)), outcome{provider: provider, result: resultAccepted}
+	}
+}
+
+func (h *Handler) seen(login tenant.Login) {
+	if h.cfg.Seen == nil {
+		return
+	}
+	for _, member := range login.Memberships {
+		h.cfg.Seen(member.Project)
 	}
 }
 

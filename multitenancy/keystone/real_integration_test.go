@@ -203,6 +203,7 @@ func TestIntegrationKeystone(t *testing.T) {
 	t.Run("membership ends", func(t *testing.T) { testMembershipEnds(r(t)) })
 	t.Run("hostile names", func(t *testing.T) { testHostileNames(r(t)) })
 	t.Run("second domain", func(t *testing.T) { testSecondDomain(r(t)) })
+	t.Run("projects", func(t *testing.T) { testProjects(r(t)) })
 	t.Run("parallel", func(t *testing.T) { testParallel(r(t)) })
 	t.Run("ec2 credentials", func(t *testing.T) { testEC2(r(t)) })
 }

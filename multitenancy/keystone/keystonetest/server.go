@@ -38,6 +38,7 @@ func Start(tb testing.TB) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v3/auth/tokens", s.validate)
 	mux.HandleFunc("POST /v3/auth/tokens", s.login)
+	mux.HandleFunc("GET /v3/projects/{id}", s.project)
 	s.Server = httptest.NewTLSServer(mux)
 	tb.Cleanup(s.Close)
 	return s
@@ -148,6 +149,28 @@ func (s *Server) validate(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"error": {"code": 404}}`, http.StatusNotFound)
 	default:
 		_ = json.NewEncoder(w).Encode(Object{"token": description}) //nolint:errchkjson // it goes to a client that may have gone
+	}
+}
+
+// project describes the project of Token to the service user.
+func (s *Server) project(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	allowed := s.services[r.Header.Get("X-Auth-Token")]
+	var fault http.HandlerFunc
+	if len(s.faults) > 0 {
+		fault, s.faults = s.faults[0], s.faults[1:]
+	}
+	s.mu.Unlock()
+	project, _ := Token()["project"].(Object)
+	switch {
+	case fault != nil:
+		fault(w, r)
+	case !allowed:
+		http.Error(w, `{"error": {"code": 401}}`, http.StatusUnauthorized)
+	case r.PathValue("id") != project["id"]:
+		http.Error(w, `{"error": {"code": 404}}`, http.StatusNotFound)
+	default:
+		_ = json.NewEncoder(w).Encode(Object{"project": project}) //nolint:errchkjson // it goes to a client that may have gone
 	}
 }
 
