@@ -14,7 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/provider/providertest"
@@ -95,6 +97,25 @@ func TestFarEndThatNeverAnswered(t *testing.T) {
 	h.untilHeld(1)
 	lost := h.untilPhase("ran", corev1.PodFailed)
 	assert.Equal(t, "RemotePodLost", lost.Status.Reason)
+}
+
+// TestHalfMadePodBeforeItsInformer: the far end tells of a pod that a create was cut off for
+// before the new process has it from its informer. It is sent again, not taken for whole.
+func TestHalfMadePodBeforeItsInformer(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	h.up()
+	pod := newPod("half")
+	h.client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, pod, nil })
+	h.until("the stream is open", func() bool { return h.far.Streams() == 1 })
+	h.far.Tell(interlink.StatusEvent{Type: interlink.EventStatus, Status: &interlink.PodStatus{
+		Name: pod.Name, Namespace: pod.Namespace, UID: string(pod.UID), JobID: "job-1",
+		Detail: &interlink.PodDetail{Phase: corev1.PodPending, OriginCluster: clusterID, OriginNode: nodeName, Incomplete: true},
+	}})
+	h.until("it is created again", func() bool {
+		_, times := h.far.Created(pod.UID)
+		return times == 1
+	})
 }
 
 func TestDeletedWhileDown(t *testing.T) {

@@ -101,14 +101,12 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 		return
 	}
 	report = new(*report)
-	incomplete := report.Detail != nil && report.Detail.Incomplete
 	wake := false
 	known := p.table.change(uid, func(e *entry) {
 		wake = e.held == holdsMaybe || (e.lost && e.held != holds)
 		switch {
 		case e.held == holds:
-		case incomplete && e.held != heldOnce:
-			// A create was cut off half way, or is under way: only sending it (again) completes it.
+		case halfMade(report) && e.held != heldOnce:
 			e.held, e.sent = holdsMaybe, true
 		default:
 			e.held, e.acceptedAt = holds, time.Now()
@@ -130,6 +128,12 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 	}
 }
 
+// halfMade reports whether a create was cut off half way, or is under way: only sending
+// it, again, completes it.
+func halfMade(report *interlink.PodStatus) bool {
+	return report.Detail != nil && report.Detail.Incomplete
+}
+
 // ours reports whether a report is about a pod of this cluster and node. What
 // does not say so is left alone.
 func (p *Provider) ours(report *interlink.PodStatus) bool {
@@ -146,6 +150,9 @@ func (p *Provider) foundOrphan(report *interlink.PodStatus) {
 		}
 		e.pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: report.Namespace, Name: report.Name, UID: uid}}
 		e.held, e.orphan, e.wire, e.jobID = holds, true, report, report.JobID
+		if halfMade(report) {
+			e.held, e.sent = holdsMaybe, true
+		}
 	})
 }
 
