@@ -7,7 +7,8 @@ SHELL := /bin/bash
 
 GO ?= go
 BIN := $(CURDIR)/bin
-BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar osnode-controller
+BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar osnode-controller \
+	kube-mt-authn kube-mt-authz kube-mt-admission kube-mt-proxy kube-mt-setup kubectl-openstack
 LINT := $(GO) tool -modfile=go.tools.mod golangci-lint
 # FOCUS picks one group of e2e tests or benchmarks; empty means all of them.
 FOCUS ?=
@@ -61,14 +62,15 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
 
 .PHONY: e2e
-e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode, drills or vm picks a group (root)
+e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode, drills, tenancy, login or vm picks a group (root)
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
 
 .PHONY: bench
-bench: deps-cloud build ## Measure; FOCUS=offload or FOCUS=osnode picks a group; writes bench/out/latest.json (root)
-	@case "$(FOCUS)" in ''|offload|osnode) ;; *) echo "FOCUS=$(FOCUS): there are offload and osnode" >&2; exit 2 ;; esac
-	@[ "$(FOCUS)" = osnode ] || $(BIN)/caas-lab bench --out bench/out/latest.json
-	@[ "$(FOCUS)" = offload ] || $(GO) run -tags bench ./test/bench/osnode --bin $(BIN) --out bench/out/latest.json
+bench: deps-cloud build ## Measure; FOCUS=offload, osnode or tenancy picks a group; writes bench/out/latest.json (root)
+	@case "$(FOCUS)" in ''|offload|osnode|tenancy) ;; *) echo "FOCUS=$(FOCUS): there are offload, osnode and tenancy" >&2; exit 2 ;; esac
+	@case "$(FOCUS)" in ''|offload) $(BIN)/caas-lab bench --out bench/out/latest.json ;; esac
+	@case "$(FOCUS)" in ''|osnode) $(GO) run -tags bench ./test/bench/osnode --bin $(BIN) --out bench/out/latest.json ;; esac
+	@case "$(FOCUS)" in ''|tenancy) $(GO) run -tags bench ./test/bench/tenancy --bin $(BIN) --out bench/out/latest.json ;; esac
 
 .PHONY: lint
 lint: ## Run the linters

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the Debian packages that the lab needs: those of its nodes and images, and with
-# the arguments openstack and vms those of its cloud and of virtual machines, too. Says
-# what it does; does nothing when all of them are there. Needs root and apt.
+# Installs the Debian packages that the lab needs: those of its nodes and images, and
+# Keystone, which knows its users; with the arguments openstack and vms those of its cloud
+# and of virtual machines, too. Says what it does; does nothing when all of them are there.
+# Needs root and apt.
 set -eu
 
-# Whatever internal/lab/node lists as its requirements comes from these; python3-numpy is
-# for the tests of the physics example.
+# Whatever internal/lab/node lists as its requirements comes from these, and what
+# internal/lab/openstack lists for Keystone alone; python3-numpy is for the tests of the
+# physics example.
 packages="
   busybox-static
   ca-certificates
@@ -18,9 +20,12 @@ packages="
   mmdebstrap
   mount
   nftables
+  python3-keystone
   python3-numpy
   runc
   util-linux
+  uwsgi-core
+  uwsgi-plugin-python3
 "
 
 # internal/lab/openstack lists what it needs. The servers' own packages (nova-api and so on)
@@ -29,10 +34,7 @@ openstack="
   glance-api
   neutron-common
   nova-common
-  python3-keystone
   python3-placement
-  uwsgi-core
-  uwsgi-plugin-python3
 "
 vms="
   $openstack

@@ -28,7 +28,7 @@ type benchOptions struct {
 	focus, out, binDir string
 	idle               int
 	bursts, status     []int
-	keep               bool
+	keep, noTenancy    bool
 }
 
 func newBench(name *string) *cobra.Command {
@@ -52,7 +52,8 @@ object per line, prints them as a table, and removes the lab. It ends well when 
 	flags := cmd.Flags()
 	flags.StringVar(&o.focus, "focus", "", "what to measure: offload; empty for everything")
 	flags.StringVar(&o.out, "out", "bench/out/latest.json", "file for the figures")
-	flags.StringVar(&o.binDir, "bin", besides(), "directory of virtual-kubelet, interlink-api and interlink-sidecar")
+	flags.StringVar(&o.binDir, "bin", besides(), "directory of this project's programs")
+	hiddenTenancyFlag(cmd, &o.noTenancy)
 	flags.IntSliceVar(&o.bursts, "bursts", []int{100, 300, 1000}, "sizes of the bursts")
 	flags.IntSliceVar(&o.status, "status", []int{20, 200, 1000}, "numbers of pods of the status measurement")
 	flags.IntVar(&o.idle, "idle", 5000, "number of pods of the idle measurement")
@@ -63,7 +64,7 @@ object per line, prints them as a table, and removes the lab. It ends well when 
 func (o *benchOptions) run(cmd *cobra.Command, name string) (err error) {
 	ctx := cmd.Context()
 	report := &bench.Report{Progress: cmd.OutOrStdout()}
-	l, err := labFor(cmd, name)
+	l, err := labFor(cmd, lab.Config{Name: name, Programs: o.binDir, NoTenancy: o.noTenancy})
 	if err != nil {
 		return err
 	}
@@ -109,9 +110,15 @@ func (o *benchOptions) prepare(cmd *cobra.Command, l *lab.Lab) (*bench.Offload, 
 	if err != nil {
 		return nil, err
 	}
+	labels := map[string]string{fakeLabel: "true"}
+	if l.Tenancy() {
+		if labels[lab.NodePoolLabel], err = l.SharedPool(offload.Project); err != nil {
+			return nil, err
+		}
+	}
 	_, err = kwok.Start(ctx, kwok.Config{
 		Client: caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: l.Dir() + "/kwok", Nodes: 10, NetNS: l.NetNS(),
-		Labels: map[string]string{fakeLabel: "true"}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
+		Labels: labels, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
 	})
 	if err != nil {
 		return nil, err

@@ -56,6 +56,7 @@ func newUp(name *string) *cobra.Command {
 		Short: "Make the lab, or what is missing of it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg.Programs = binDir
 			cfg.Name, cfg.Nodes, cfg.Progress = *name, map[string]int{}, newDisplay(cmd.OutOrStdout()).show
 			for cluster, count := range counts {
 				if cmd.Flags().Changed(cluster + "-nodes") {
@@ -83,10 +84,17 @@ func newUp(name *string) *cobra.Command {
 	counts[lab.AF] = cmd.Flags().Int("af-nodes", 1, "nodes of the remote cluster")
 	cmd.Flags().BoolVar(&cfg.OpenStack, "openstack", false, "also run an OpenStack and the OSNode controller")
 	cmd.Flags().BoolVar(&cfg.VMs, "vms", false, "the same with servers that are virtual machines: one takes a minute to boot")
-	cmd.Flags().StringVar(&binDir, "bin", besides(), "directory of osnode-controller, for --openstack")
+	cmd.Flags().StringVar(&binDir, "bin", besides(), "directory of this project's programs that the lab runs")
+	hiddenTenancyFlag(cmd, &cfg.NoTenancy)
 	cmd.Flags().BoolVar(&cfg.Keep, "keep", false, "leave a lab that does not come up as it is, for looking at it")
 	cmd.Flags().StringVar(&cfg.Source, "source", "", "root of the source tree (default: found from the working directory)")
 	return cmd
+}
+
+// hiddenTenancyFlag is for finding out what the webhooks do, and cost.
+func hiddenTenancyFlag(cmd *cobra.Command, without *bool) {
+	cmd.Flags().BoolVar(without, "no-tenancy", false, "a new lab gets no Keystone and no webhooks: its cluster caas has no tenants")
+	_ = cmd.Flags().MarkHidden("no-tenancy") // the flag exists
 }
 
 func sayHowToUse(cmd *cobra.Command, l *lab.Lab) error {

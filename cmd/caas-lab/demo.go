@@ -27,7 +27,10 @@ const (
 )
 
 func newDemo(name *string) *cobra.Command {
-	var binDir string
+	var (
+		binDir    string
+		noTenancy bool
+	)
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a physics job of the remote cluster on the CaaS cluster's nodes",
@@ -36,7 +39,7 @@ interLink API and the sidecar for the cluster caas), and submits examples/montec
 behind a shield. It checks the result against theory and leaves everything running, for looking around.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := labFor(cmd, *name)
+			l, err := labFor(cmd, lab.Config{Name: *name, Programs: binDir, NoTenancy: noTenancy})
 			if err != nil {
 				return err
 			}
@@ -60,7 +63,8 @@ behind a shield. It checks the result against theory and leaves everything runni
 			return sayWhereToLook(cmd, l, path)
 		},
 	}
-	cmd.Flags().StringVar(&binDir, "bin", besides(), "directory of virtual-kubelet, interlink-api and interlink-sidecar")
+	cmd.Flags().StringVar(&binDir, "bin", besides(), "directory of this project's programs")
+	hiddenTenancyFlag(cmd, &noTenancy)
 	return cmd
 }
 
@@ -74,12 +78,12 @@ func besides() string {
 }
 
 // labFor makes the lab, or what is missing of it.
-func labFor(cmd *cobra.Command, name string) (*lab.Lab, error) {
-	_, err := lab.Up(cmd.Context(), lab.Config{Name: name, Progress: newDisplay(cmd.OutOrStdout()).show})
-	if err != nil {
+func labFor(cmd *cobra.Command, config lab.Config) (*lab.Lab, error) {
+	config.Progress = newDisplay(cmd.OutOrStdout()).show
+	if _, err := lab.Up(cmd.Context(), config); err != nil {
 		return nil, err
 	}
-	return lab.Open(name)
+	return lab.Open(config.Name)
 }
 
 // startPath starts an offloading path and waits until its node is Ready.

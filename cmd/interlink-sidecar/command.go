@@ -31,11 +31,16 @@ A file for a start, /etc/interlink/sidecar.yaml:
   kubeconfig: /etc/interlink/kubeconfig  # leave out inside the cluster
   namespace: {mode: fixed, fixed: cms}   # or: {mode: map, map: {theirs: ours}}, {mode: same}
   policy:
+    annotations: {osn.infn.it/policy: shared}  # also on the project's nodes; else on the tenant's own
     volumes:                             # what volumes of the origin become here
     - match: {kind: persistentVolumeClaim, name: "cvmfs*"}
       target: {persistentVolumeClaim: {claimName: cvmfs, readOnly: true}}
     dns:                                 # the origin's DNS, as reachable from here
       "*": {nameservers: [10.96.0.10], domain: cluster.local}
+
+On a cluster with tenants it is one: the kubeconfig logs it in by an exec plugin, such as
+kubectl-openstack get-token with an application credential of its own, and a token that
+ends is replaced. It lists what belongs to its user, and the nodes of his pools.
 
 A pod that cannot run here is refused with a sentence that names the field and
 the rule. What is changed or left out is listed in the created pod's annotation

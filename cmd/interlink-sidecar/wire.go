@@ -39,6 +39,9 @@ func serve(ctx context.Context, settings *file) error {
 	if err != nil {
 		return err
 	}
+	if err := becomeTenant(ctx, client, settings); err != nil {
+		return nil // it is to end before it began
+	}
 	p, err := plugin.New(plugin.Config{Client: client, LogClient: logClient, Settings: settings.Settings, Registry: registry})
 	if err != nil {
 		return err
@@ -100,19 +103,29 @@ func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
 		return nil, nil, fmt.Errorf("target cluster: %w", err)
 	}
 	config.QPS, config.Burst = settings.QPS, settings.Burst
+	config.WarningHandlerWithContext = quietly{}
 	config.UserAgent = "interlink-sidecar"
 	config.Wrap(telemetry.Transport)
 	own := rest.CopyConfig(config)
 	own.NextProtos = []string{"http/1.1"}
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	if client, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, nil, fmt.Errorf("target cluster: %w", err)
-	}
-	if logs, err = kubernetes.NewForConfig(own); err != nil {
+	client, clientErr := newClient(config)
+	logs, logsErr := newClient(own)
+	if err := errors.Join(clientErr, logsErr); err != nil {
 		return nil, nil, fmt.Errorf("target cluster: %w", err)
 	}
 	return client, logs, nil
+}
+
+// newClient makes a client that stands the end of its token.
+func newClient(config *rest.Config) (*kubernetes.Clientset, error) {
+	transport, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	transport.Transport = again{transport.Transport}
+	return kubernetes.NewForConfigAndClient(config, transport)
 }
 
 func targetCluster(settings *file) (*rest.Config, error) {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 )
 
 func TestIntegration(t *testing.T) {
@@ -206,11 +207,13 @@ func (s *site) everydayChanges(t *testing.T) {
 		require.NoError(c, err)
 		assert.Len(c, sets.Items, 2)
 	}, soon, tick)
-	scale, err := client.AppsV1().Deployments(namespace).GetScale(ctx, "web", metav1.GetOptions{})
-	require.NoError(t, err)
-	scale.Spec.Replicas = 2
-	_, err = client.AppsV1().Deployments(namespace).UpdateScale(ctx, "web", scale, metav1.UpdateOptions{})
-	require.NoError(t, err)
+	require.NoError(t, retry.RetryOnConflict(retry.DefaultRetry, func() error { // its controller writes it, too
+		scale, err := client.AppsV1().Deployments(namespace).GetScale(ctx, "web", metav1.GetOptions{})
+		require.NoError(t, err)
+		scale.Spec.Replicas = 2
+		_, err = client.AppsV1().Deployments(namespace).UpdateScale(ctx, "web", scale, metav1.UpdateOptions{})
+		return err
+	}))
 	require.NoError(t, client.BatchV1().Jobs(namespace).Delete(ctx, "once", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, err := client.BatchV1().Jobs(namespace).Get(ctx, "once", metav1.GetOptions{})

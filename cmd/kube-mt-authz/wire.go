@@ -105,7 +105,7 @@ func newAuthorizer(settings *file, registry *prometheus.Registry) (*authz.Index,
 
 func newServers(o *options, settings *file, index *authz.Index, authorizer *authz.Authorizer, registry *prometheus.Registry) ([]*httpserver.Server, error) {
 	webhook, err := httpserver.New(httpserver.Config{
-		Name: "webhook", Address: settings.Listen, ReusePort: settings.ReusePort, Ready: index.Check, MaxBody: authz.MaxReview,
+		Name: "webhook", Address: settings.Listen, ReusePort: settings.ReusePort, Ready: index.Check, MaxBody: authz.MaxBody,
 		TLS: &httpserver.TLS{
 			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
 			ClientCAFile: settings.TLS.ClientCAFile, RequireClientCert: true,

@@ -38,6 +38,14 @@ func (l *Lab) OpenStack() (*openstack.Site, error) {
 	return openstack.Open(l.openStackDir())
 }
 
+// Keystone is the lab's Keystone, with its cloud or alone. The error is ErrNoTenancy when it has none.
+func (l *Lab) Keystone() (*openstack.Site, error) {
+	if l.state.NoTenancy && !l.state.OpenStack {
+		return nil, ErrNoTenancy
+	}
+	return openstack.Open(l.openStackDir())
+}
+
 func (l *Lab) openStackDir() string { return l.path("openstack") }
 
 // HypervisorSocket is where Nova looks for what makes machines of servers.
@@ -70,10 +78,8 @@ func (l *Lab) startOpenStack(ctx context.Context, cfg Config, detail func(string
 			return err
 		}
 	}
-	config := openstack.Config{
-		Dir: l.openStackDir(), Cache: cfg.Cache, LogDir: l.path("log"), NetNS: l.NetNS(), Address: OpenStackAddress(),
-		Driver: l.driver(), HypervisorSocket: l.HypervisorSocket(), Progress: detail,
-	}
+	config := l.openStackConfig(cfg, detail)
+	config.Driver, config.HypervisorSocket = l.driver(), l.HypervisorSocket()
 	if l.state.VMs {
 		for _, name := range []string{openstack.ImageAlmaLinux, openstack.ImageDebian} {
 			config.Images = append(config.Images, openstack.Image{
@@ -84,6 +90,16 @@ func (l *Lab) startOpenStack(ctx context.Context, cfg Config, detail func(string
 	}
 	_, err := openstack.Start(ctx, config)
 	return err
+}
+
+func (l *Lab) openStackConfig(cfg Config, detail func(string)) openstack.Config {
+	config := openstack.Config{
+		Dir: l.openStackDir(), Cache: cfg.Cache, LogDir: l.path("log"), NetNS: l.NetNS(), Address: OpenStackAddress(), Progress: detail,
+	}
+	if !l.state.NoTenancy {
+		config.KeystoneTLS = &openstack.TLS{CertFile: l.keystoneFile("tls.crt"), KeyFile: l.keystoneFile("tls.key")}
+	}
+	return config
 }
 
 func (l *Lab) startHypervisor(ctx context.Context) error {
@@ -170,22 +186,24 @@ func isMachine(name string) bool {
 	return err == nil && parsed.String() == name
 }
 
-// checkCloud names the packages that a cloud needs and this machine lacks.
+// checkCloud names the packages that Keystone, or a cloud, needs and this machine lacks.
 func checkCloud(cfg Config) error {
 	switch {
 	case cfg.VMs:
 		return openstack.Missing(openstack.Libvirt)
 	case cfg.OpenStack:
 		return openstack.Missing(openstack.Hook)
-	default:
+	case cfg.NoTenancy:
 		return nil
+	default:
+		return openstack.Missing(openstack.Identity)
 	}
 }
 
 // cloudStatus adds the services of the cloud.
 func (l *Lab) cloudStatus(ctx context.Context, status *Status) {
-	site, err := l.OpenStack()
-	if errors.Is(err, ErrNoOpenStack) {
+	site, err := l.Keystone()
+	if errors.Is(err, ErrNoTenancy) {
 		return
 	}
 	if err != nil {
@@ -206,7 +224,7 @@ func (l *Lab) cloudStatus(ctx context.Context, status *Status) {
 // cloudLogs are the logs of the cloud's services, and the consoles of its servers.
 func (l *Lab) cloudLogs() map[string]string {
 	logs := map[string]string{}
-	site, err := l.OpenStack()
+	site, err := l.Keystone()
 	if err != nil {
 		return logs // there is none, or nothing of it
 	}

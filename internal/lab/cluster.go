@@ -5,10 +5,8 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -63,11 +61,7 @@ func (c *Cluster) InsideKubeconfig() string { return c.dir("pki", "admin.kubecon
 // UserKubeconfig issues a client certificate for a user with groups and writes a kubeconfig file with it. The server is
 // Server or InsideServer.
 func (c *Cluster) UserKubeconfig(path, server, user string, groups ...string) error {
-	plane, err := c.ControlPlane()
-	if err != nil {
-		return err
-	}
-	ca, err := plane.CA()
+	ca, err := c.ca()
 	if err != nil {
 		return err
 	}
@@ -76,6 +70,15 @@ func (c *Cluster) UserKubeconfig(path, server, user string, groups ...string) er
 		return err
 	}
 	return kube.WriteKubeconfig(path, server, ca.PEM, pair)
+}
+
+// ca is the cluster's, which signs users and nodes.
+func (c *Cluster) ca() (*kube.CA, error) {
+	plane, err := c.ControlPlane()
+	if err != nil {
+		return nil, err
+	}
+	return plane.CA()
 }
 
 // RESTConfig returns the administrator's client configuration for this machine, without client-side rate limits.
@@ -116,9 +119,7 @@ func (c *Cluster) dir(elem ...string) string {
 }
 
 // hostAddress is where the supervisor forwards the API server to.
-func (c *Cluster) hostAddress() string {
-	return net.JoinHostPort(loopback, strconv.Itoa(c.lab.state.HostPorts[c.Name]))
-}
+func (c *Cluster) hostAddress() string { return c.lab.hostAddress(c.Name) }
 
 // Kubectl returns the path of the kubectl that belongs to the lab's clusters.
 func (l *Lab) Kubectl() string { return filepath.Join(l.state.Binaries, "kubectl") }

@@ -26,6 +26,9 @@ func RunStep(ctx context.Context, progress func(Progress), name string, do func(
 // CheckSpace is checkSpace, for tests.
 func CheckSpace(dir string) error { return checkSpace(dir) }
 
+// CheckWatchers is checkWatchers, for tests.
+func CheckWatchers(wanted int) error { return checkWatchers(wanted) }
+
 // NodeAddresses are the addresses and pod subnets of all nodes that the plan has room for, by node.
 func NodeAddresses() (addresses map[string]netip.Addr, pods map[string]netip.Prefix) {
 	addresses, pods = map[string]netip.Addr{}, map[string]netip.Prefix{}

@@ -109,6 +109,11 @@ func TestCheckSpace(t *testing.T) {
 	require.ErrorContains(t, lab.CheckSpace("/proc/nonexistent/deeper"), "are free in /proc", "where the directory will be")
 }
 
+func TestCheckWatchers(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, lab.CheckWatchers(1))
+}
+
 func TestRunStep(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("went wrong")

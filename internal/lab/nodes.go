@@ -48,7 +48,7 @@ func (l *Lab) startNodes(ctx context.Context, detail func(string)) error {
 			return err
 		}
 	}
-	return nil
+	return l.giveNodes(ctx)
 }
 
 // startNode starts a node, again if need be: the removal of another node, of this lab or another, takes the cgroup above

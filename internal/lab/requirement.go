@@ -83,6 +83,30 @@ func checkKernel(ctx context.Context) error {
 	return errors.Join(append(errs, <-tried)...)
 }
 
+// watchers is how many inotify instances a new lab takes: those of its control planes and of each node.
+func (l *Lab) watchers() int {
+	const controlPlanes, node = 24, 7
+	sum := controlPlanes
+	for _, count := range l.state.Nodes {
+		sum += node * count
+	}
+	return sum
+}
+
+// checkWatchers tries whether there are so many inotify instances left, of which the kernel gives one user 128 by default.
+// Without one a kubelet ends and says that too many files are open.
+func checkWatchers(wanted int) (err error) {
+	for have := range wanted {
+		watcher, failure := unix.InotifyInit1(unix.IN_CLOEXEC)
+		if failure != nil {
+			return fmt.Errorf("the kernel has %d inotify instances left and the lab takes %d: end other labs, or raise fs.inotify.max_user_instances: %w",
+				have, wanted, failure)
+		}
+		defer func() { err = errors.Join(err, unix.Close(watcher)) }()
+	}
+	return nil
+}
+
 func tryNetwork() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("the kernel makes no network namespace: %w", err)

@@ -33,8 +33,8 @@ func (l *Lab) makeNetwork(ctx context.Context, _ func(string)) error {
 	for _, p := range plans() {
 		config.Extra = append(config.Extra, alone(p.dns))
 	}
+	config.Extra = append(config.Extra, alone(OpenStackAddress()))
 	if l.state.OpenStack {
-		config.Extra = append(config.Extra, alone(OpenStackAddress()))
 		for _, n := range ProjectNetworks() {
 			config.Extra = append(config.Extra, netip.PrefixFrom(n.Gateway, n.Subnet.Bits()))
 		}
@@ -42,12 +42,16 @@ func (l *Lab) makeNetwork(ctx context.Context, _ func(string)) error {
 	return network.Create(ctx, config)
 }
 
-// startControlPlanes starts both control planes and lets nodes bootstrap themselves.
-func (l *Lab) startControlPlanes(ctx context.Context, _ func(string)) error {
+// startControlPlanes starts both control planes, with Keystone beside them, and lets nodes bootstrap themselves.
+func (l *Lab) startControlPlanes(ctx context.Context, cfg Config, detail func(string)) error {
 	if err := l.choose(ctx); err != nil {
 		return err
 	}
+	if err := l.prepareTenancy(); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.startKeystone(ctx, cfg, detail) })
 	for _, cluster := range l.clusters() {
 		group.Go(func() error { return cluster.start(ctx) })
 	}
@@ -67,22 +71,35 @@ func (l *Lab) choose(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.state.Tokens[p.name] = token
+	}
+	for _, one := range l.doors() {
+		if l.state.HostPorts[one.name] != 0 {
+			continue
+		}
 		port, err := kube.FreePort(ctx)
 		if err != nil {
 			return err
 		}
-		l.state.Tokens[p.name], l.state.HostPorts[p.name] = token, port
+		l.state.HostPorts[one.name] = port
 	}
 	return l.save()
 }
 
-func (c *Cluster) start(ctx context.Context) error {
-	_, err := kube.Start(ctx, kube.Config{
+func (c *Cluster) controlPlane() kube.Config {
+	config := kube.Config{
 		Name: c.Name, Dir: c.dir(), BinDir: c.lab.state.Binaries, NetNS: c.lab.NetNS(), Ports: c.plan.ports,
 		Advertise: gateway().String(), Bind: gateway().String(), ServiceCIDR: c.plan.serviceCIDR.String(),
 		ControllerManager: true, Scheduler: true, Dial: network.Dialer(c.lab.NetNS()), APIServerArgs: c.plan.apiServerArgs,
-	})
-	if err != nil {
+	}
+	if c.Name == CaaS {
+		config.APIServerArgs = append(config.APIServerArgs, c.lab.tenancyArgs()...)
+	}
+	return config
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	if _, err := kube.Start(ctx, c.controlPlane()); err != nil {
 		return err
 	}
 	client, err := c.client()
@@ -100,7 +117,7 @@ func (c *Cluster) start(ctx context.Context) error {
 
 func (c *Cluster) proxyKubeconfig() string { return c.dir("pki", "kube-proxy.kubeconfig") }
 
-// startServices starts the supervisor and the name servers.
+// startServices starts the supervisor, the name servers, and the webhooks of the CaaS cluster.
 func (l *Lab) startServices(ctx context.Context, detail func(string)) error {
 	detail("supervisor")
 	if err := l.startSupervisor(ctx); err != nil {
@@ -110,7 +127,8 @@ func (l *Lab) startServices(ctx context.Context, detail func(string)) error {
 	for _, cluster := range l.clusters() {
 		group.Go(func() error { return cluster.startDNS(ctx) })
 	}
-	detail("name servers")
+	group.Go(func() error { return l.startTenancy(ctx) })
+	detail("name servers and webhooks")
 	return group.Wait()
 }
 
@@ -128,8 +146,8 @@ func (l *Lab) startSupervisor(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, cluster := range l.clusters() {
-		if err := awaitPort(ctx, process, (&net.Dialer{}).DialContext, cluster.hostAddress()); err != nil {
+	for _, one := range l.doors() {
+		if err := awaitPort(ctx, process, (&net.Dialer{}).DialContext, l.hostAddress(one.name)); err != nil {
 			return err
 		}
 	}
@@ -139,10 +157,11 @@ func (l *Lab) startSupervisor(ctx context.Context) error {
 // checkHostPorts tells which of the lab's ports somebody else took while it was not running.
 func (l *Lab) checkHostPorts(ctx context.Context) error {
 	var errs []error
-	for _, cluster := range l.clusters() {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cluster.hostAddress())
+	for _, one := range l.doors() {
+		address := l.hostAddress(one.name)
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s, the lab's port for cluster %s, is in use by another program: %w", cluster.hostAddress(), cluster.Name, err))
+			errs = append(errs, fmt.Errorf("%s, the lab's port for %s, is in use by another program: %w", address, one.name, err))
 			continue
 		}
 		errs = append(errs, listener.Close())

@@ -33,7 +33,7 @@ type state struct {
 	Name string `json:"name"`
 	// Nodes are the numbers of nodes by cluster.
 	Nodes map[string]int `json:"nodes"`
-	// HostPorts are the ports on the machine's loopback by cluster.
+	// HostPorts are the ports on the machine's loopback, by cluster and by other doors.
 	HostPorts map[string]int `json:"hostPorts"`
 	// Tokens are the bootstrap tokens by cluster.
 	Tokens map[string]string `json:"tokens"`
@@ -41,6 +41,10 @@ type state struct {
 	Binaries string            `json:"binaries"`
 	CoreDNS  string            `json:"coreDNS"`
 	Images   map[string]string `json:"images"`
+	// NoTenancy tells that the CaaS cluster has no webhooks and no users but those with certificates.
+	NoTenancy bool `json:"noTenancy,omitempty"`
+	// Programs is the directory of this repository's programs that the lab runs.
+	Programs string `json:"programs,omitempty"`
 	// OpenStack tells that the lab has a cloud, VMs that its servers are virtual machines.
 	OpenStack bool `json:"openStack,omitempty"`
 	VMs       bool `json:"vms,omitempty"`

@@ -80,6 +80,9 @@ func (l *Lab) Status(ctx context.Context) Status {
 	for _, cluster := range l.clusters() {
 		expected[dnsName(cluster.Name)] = true
 	}
+	for _, name := range l.TenancyProcesses() {
+		expected[name] = true
+	}
 	for _, process := range processes {
 		if strings.HasPrefix(process.Name(), "node-") {
 			continue

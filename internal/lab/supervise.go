@@ -15,8 +15,8 @@ import (
 	"github.com/cloudveneto/caas/internal/logging"
 )
 
-// Supervise does, until ctx is done, what a lab needs somebody for: it forwards ports of this machine to the API servers,
-// runs the registry inside the LAN, and approves the nodes' certificates. Up runs it as a process.
+// Supervise does, until ctx is done, what a lab needs somebody for: it forwards ports of this machine to the API servers
+// and Keystone, runs the registry inside the LAN, and approves the nodes' certificates. Up runs it as a process.
 func Supervise(ctx context.Context, name string) error {
 	l, err := Open(name)
 	if err != nil {
@@ -27,19 +27,21 @@ func Supervise(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("listen for registry: %w", err)
 	}
-	listeners := map[*Cluster]net.Listener{}
-	for _, cluster := range l.clusters() {
-		if listeners[cluster], err = (&net.ListenConfig{}).Listen(ctx, "tcp", cluster.hostAddress()); err != nil {
-			return fmt.Errorf("listen for cluster %s: %w", cluster.Name, err)
+	listeners := map[door]net.Listener{}
+	for _, one := range l.doors() {
+		if listeners[one], err = (&net.ListenConfig{}).Listen(ctx, "tcp", l.hostAddress(one.name)); err != nil {
+			return fmt.Errorf("listen for %s: %w", one.name, err)
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return registry.Serve(ctx, images, l.path("registry")) })
-	for cluster, listener := range listeners {
+	for one, listener := range listeners {
 		group.Go(func() error {
-			forward(ctx, listener, network.Dialer(l.NetNS()), cluster.plan.apiServer().String())
+			forward(ctx, listener, network.Dialer(l.NetNS()), one.target)
 			return nil
 		})
+	}
+	for _, cluster := range l.clusters() {
 		group.Go(func() error { return cluster.approve(ctx) })
 		if cluster.Name == CaaS {
 			group.Go(func() error { return cluster.route(ctx) })

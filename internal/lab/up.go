@@ -30,6 +30,11 @@ type Config struct {
 	Source string
 	// Cache is the cache directory; found when empty.
 	Cache string
+	// NoTenancy leaves out the webhooks that keep tenants apart, and Keystone: for finding out what they cost. A lab keeps
+	// what it was made with.
+	NoTenancy bool
+	// Programs is the directory of this repository's programs that the lab runs; that of Executable when empty.
+	Programs string
 	// Executable is the program whose commands "supervise" and "node-init" the lab runs; the running one when empty.
 	Executable string
 	// Keep leaves a lab that does not come up as it is, for looking at it.
@@ -45,6 +50,9 @@ func (c Config) complete() (Config, error) {
 	var selfErr error
 	if c.Executable == "" {
 		c.Executable, selfErr = os.Executable()
+	}
+	if c.Programs == "" {
+		c.Programs = filepath.Dir(c.Executable)
 	}
 	errs := []error{checkName(c.Name), locateErr, selfErr}
 	for cluster, count := range c.Nodes {
@@ -97,6 +105,11 @@ func Up(ctx context.Context, cfg Config) (already bool, err error) {
 		return already, err
 	}
 	hadBeenUp := l.complete()
+	if !hadBeenUp {
+		if err := checkWatchers(l.watchers()); err != nil {
+			return false, err
+		}
+	}
 	err = l.up(ctx, cfg)
 	if err == nil || cfg.Keep || hadBeenUp {
 		return false, err
@@ -123,10 +136,24 @@ func (l *Lab) prepare(ctx context.Context, cfg Config) (already bool, err error)
 		return true, nil
 	}
 	l.state.Nodes = wanted
+	if err := l.findPrograms(cfg); err != nil {
+		return false, err
+	}
 	if cfg.OpenStack || cfg.VMs {
 		l.state.OpenStack, l.state.VMs = true, cfg.VMs || l.state.VMs
 	}
 	return false, nil
+}
+
+// findPrograms decides whether a new lab has tenants, and looks for the programs that those need.
+func (l *Lab) findPrograms(cfg Config) (err error) {
+	if l.state.HostPorts == nil {
+		l.state.NoTenancy = cfg.NoTenancy
+	}
+	if l.state.Programs, err = filepath.Abs(cfg.Programs); err != nil {
+		return fmt.Errorf("find programs: %w", err)
+	}
+	return l.checkPrograms()
 }
 
 // wantedNodes merges the numbers of nodes that there are with those that are asked for.
@@ -160,7 +187,7 @@ func (l *Lab) up(ctx context.Context, cfg Config) error {
 		{"build programs", func(ctx context.Context, detail func(string)) error { return l.buildPrograms(ctx, cfg, detail) }},
 		{"build images", func(ctx context.Context, detail func(string)) error { return l.buildImages(ctx, cfg, detail) }},
 		{"make the network", l.makeNetwork},
-		{"start control planes", l.startControlPlanes},
+		{"start control planes", func(ctx context.Context, detail func(string)) error { return l.startControlPlanes(ctx, cfg, detail) }},
 		{"start services", l.startServices},
 		{"start " + l.countNodes() + " nodes", l.startNodes},
 	}

@@ -153,6 +153,20 @@ func (x *Index) bury(object *Object) {
 	}
 }
 
+// reservation is longer than news of an object takes to come.
+const reservation = 10 * time.Second
+
+// Reserve keeps a name for whom it was just given to, until the object is seen or longer:
+// others' ideas of whose a name is must not be behind when it has come and gone unseen.
+func (x *Index) Reserve(key Key, owner tenant.Owner) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	until := x.now().Add(min(reservation, x.quarantine))
+	if old, buried := x.graves[key]; !buried || old.until.Before(until) {
+		x.graves[key] = grave{owner: owner, until: until}
+	}
+}
+
 // Find returns the object of that name, or nil. The result MUST NOT be changed.
 func (x *Index) Find(key Key) *Object {
 	x.mu.RLock()

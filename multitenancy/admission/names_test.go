@@ -40,6 +40,17 @@ func TestQuarantine(t *testing.T) {
 	assert.Empty(t, refused(w.creates(t, alice, "core/secrets", "bobs")))
 }
 
+// TestNameThatCameAndWentUnseen: no watch has told of the object yet, nor that it is gone.
+func TestNameThatCameAndWentUnseen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	require.Empty(t, refused(w.creates(t, alice, "core/secrets", "brief")))
+	assert.Contains(t, refused(w.creates(t, bob, "core/secrets", "brief")), "was used by somebody else a short time ago")
+	assert.Empty(t, refused(w.creates(t, alice, "core/secrets", "brief")))
+	w.now = w.now.Add(10 * time.Second)
+	assert.Empty(t, refused(w.creates(t, bob, "core/secrets", "brief")))
+}
+
 // A36: a name to which a pod of another user refers cannot be taken.
 func TestReferredName(t *testing.T) {
 	t.Parallel()
@@ -53,6 +64,7 @@ func TestReferredName(t *testing.T) {
 		assert.Equal(t, "the name later is referred to by an object of somebody else; use another", refused(w.creates(t, bob, resource, "later")))
 		assert.Empty(t, refused(w.creates(t, alice, resource, "later")))
 	}
+	w.now = w.now.Add(10 * time.Second) // the names are not kept for alice any longer
 	ended := *refers
 	ended.References = nil // as of a pod that has ended
 	w.index.Put(&ended)

@@ -4,6 +4,7 @@ package admission_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -174,6 +175,7 @@ func TestWarnings(t *testing.T) {
 	shared["metadata"].(object)["annotations"] = object{"osn.infn.it/policy": "shared"}
 	_, response := w.decide(t, request{by: user(alice), resource: "core/pods", object: pod(t, "")})
 	assert.Empty(t, response.Warnings)
+	w.now = w.now.Add(10 * time.Second) // the name is not kept for alice any longer
 	_, response = w.decide(t, request{by: user(bob), resource: "core/pods", object: pod(t, "")})
 	require.Len(t, response.Warnings, 1)
 	assert.Contains(t, response.Warnings[0], "no node of yours is ready")
@@ -185,6 +187,7 @@ func TestWarnings(t *testing.T) {
 	assert.Contains(t, response.Warnings[0], "whose owners can access them")
 	w.nodes.Put("shared-1", "p-"+project, false)
 	w.nodes.Delete("alice-1")
+	w.now = w.now.Add(10 * time.Second)
 	_, response = w.decide(t, request{by: user(alice), resource: "core/pods", object: shared})
 	assert.Len(t, response.Warnings, 2)
 }

@@ -165,6 +165,9 @@ func (a *Admitter) validateNew(ctx context.Context, r *review) {
 	}
 	a.checkName(r, owner)
 	a.checkObject(ctx, r, owner)
+	if len(r.refusals) == 0 && r.unsure == nil && r.Name != "" && (r.DryRun == nil || !*r.DryRun) {
+		a.index.Reserve(r.key(), tenant.Owner{UserID: owner})
+	}
 }
 
 func (a *Admitter) validateStored(ctx context.Context, r *review) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -21,8 +22,10 @@ import (
 const (
 	// Path is where reviews are answered.
 	Path = "/authorize"
-	// MaxReview is the size of the largest review that is read. A label selector is the only large part of one.
+	// MaxReview is the size of the largest review that is read. A label selector is the only large part of one. What is
+	// larger is denied, as long as it is not larger than anything that the API server makes of a request: MaxBody.
 	MaxReview = 1 << 20
+	MaxBody   = 32 << 20
 	// maxQuestions is how many objects one decision may have to ask for: the namespace, the ServiceAccount who asks,
 	// and the object.
 	maxQuestions = 3
@@ -91,7 +94,14 @@ func (a *Authorizer) Handler() http.Handler {
 func (a *Authorizer) serve(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	review := authorizationv1.SubjectAccessReview{}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxReview)).Decode(&review); err != nil {
+	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, MaxReview)).Decode(&review)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large && drained(r.Body) {
+		verdict := deny(ReasonMalformed, "the request is too large; use a shorter selector")
+		a.metrics.decided(Request{}, verdict, time.Since(start))
+		write(r.Context(), w, verdict)
+		return
+	}
+	if err != nil {
 		code, text := httpserver.BodyError(err)
 		http.Error(w, text, code)
 		return
@@ -105,6 +115,12 @@ func (a *Authorizer) serve(w http.ResponseWriter, r *http.Request) {
 	a.metrics.decided(request, verdict, time.Since(start))
 	log(r.Context(), request, verdict)
 	write(r.Context(), w, verdict)
+}
+
+// drained reads what is left of a body, so that who sends it gets to read the answer.
+func drained(body io.Reader) bool {
+	_, err := io.Copy(io.Discard, io.LimitReader(body, MaxBody))
+	return err == nil
 }
 
 func readable(review *authorizationv1.SubjectAccessReview) error {

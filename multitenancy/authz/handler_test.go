@@ -110,7 +110,7 @@ func TestHandler(t *testing.T) {
 		"Bob's":                       {body: get("his"), code: 200, denied: true, reason: "mt: not found or not yours"},
 		"A65 many values":             {body: string(reviewBody(t, userOf(alice, project), huge)), code: 200, denied: true, reason: "mt: select"},
 		"selector that nobody parsed": {body: string(reviewBody(t, userOf(alice, project), raw)), code: 200, denied: true, reason: "mt: select"},
-		"A65 too large":               {body: `{"spec":{"user":"` + strings.Repeat("x", authz.MaxReview) + `"}}`, code: 413},
+		"A65 too large":               {body: `{"spec":{"user":"` + strings.Repeat("x", authz.MaxReview) + `"}}`, code: 200, denied: true, reason: "mt: the request is too large; use a shorter selector"},
 		"no JSON":                     {body: `<html>`, code: 400},
 		"nothing":                     {body: ``, code: 400},
 		"old version":                 {body: strings.Replace(get("mine"), "/v1", "/v1beta1", 1), code: 400},

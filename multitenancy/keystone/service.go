@@ -92,7 +92,7 @@ func (s *service) request(ctx context.Context) (fresh string, expires time.Time,
 	defer func() { _ = answer.Body.Close() }()
 	var decoded struct {
 		Token struct {
-			Expires time.Time `json:"expires_at"`
+			Expires instant `json:"expires_at"`
 		} `json:"token"`
 	}
 	fresh = answer.Header.Get(headerSubject)
@@ -102,7 +102,7 @@ func (s *service) request(ctx context.Context) (fresh string, expires time.Time,
 	if err := json.NewDecoder(io.LimitReader(answer.Body, longestAnswer)).Decode(&decoded); err != nil {
 		return "", time.Time{}, fmt.Errorf("decode keystone's answer: %w", err)
 	}
-	return fresh, decoded.Token.Expires, nil
+	return fresh, decoded.Token.Expires.Time, nil
 }
 
 func (s *service) body() ([]byte, error) {

@@ -3,6 +3,8 @@
 package keystone
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -53,9 +55,29 @@ type token struct {
 	IsDomain bool           `json:"is_domain"`
 	Methods  []string       `json:"methods"`
 	Roles    []named        `json:"roles"`
-	Expires  time.Time      `json:"expires_at"`
-	Issued   time.Time      `json:"issued_at"`
+	Expires  instant        `json:"expires_at"`
+	Issued   instant        `json:"issued_at"`
 	AuditIDs []string       `json:"audit_ids"`
+}
+
+// instant is a time as Keystone writes it. It leaves out the zone, which is always UTC, where
+// the end of an application credential is also that of a token.
+type instant struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (i *instant) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil || text == "" {
+		return err
+	}
+	var err error
+	if i.Time, err = time.Parse(time.RFC3339Nano, text); err == nil {
+		return nil
+	}
+	if i.Time, err = time.Parse("2006-01-02T15:04:05.999999", text); err != nil {
+		return fmt.Errorf("time of a token: %w", err)
+	}
+	return nil
 }
 
 // id names the token where the token itself must not be.
@@ -88,7 +110,7 @@ func (r *Rules) admitTime(t *token, now time.Time) error {
 	switch {
 	case t.User.ID == "" || t.User.Name == "":
 		return tenant.Refuse(ReasonContent, "the token has no user")
-	case !now.Before(t.Expires):
+	case !now.Before(t.Expires.Time):
 		return tenant.Refuse(ReasonExpired, "the token has expired")
 	case t.Issued.After(now.Add(maxClockSkew)):
 		return tenant.Refuse(ReasonClock, "the token is from the future; compare the clocks")
@@ -151,6 +173,6 @@ func (r *Rules) login(t *token) tenant.Login {
 			Project: tenant.Project{ID: tenant.EncodeID(t.Project.ID), Name: t.Project.Name},
 			Domain:  t.Project.Domain.Name, Roles: slices.Compact(roles),
 		}},
-		TokenID: t.id(), Expires: t.Expires,
+		TokenID: t.id(), Expires: t.Expires.Time,
 	}
 }

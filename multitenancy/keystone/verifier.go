@@ -209,7 +209,7 @@ func (v *Verifier) admitSession(t *token, now time.Time) error {
 	if limit == 0 {
 		return nil
 	}
-	began := t.Issued
+	began := t.Issued.Time
 	if first, known := v.sessions.find(t.origin()); known && first.Before(began) {
 		began = first
 	}

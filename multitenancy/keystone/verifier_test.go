@@ -285,6 +285,20 @@ func TestCacheEndsWithTheToken(t *testing.T) {
 	assert.Equal(t, keystone.ReasonExpired, reason(err))
 }
 
+// TestTimesWithoutZone: so Keystone says when a token ends with its application credential.
+func TestTimesWithoutZone(t *testing.T) {
+	t.Parallel()
+	server := keystonetest.Start(t)
+	v := verifier(t, server, nil)
+	for want, after := range map[string]time.Duration{"": time.Minute, keystone.ReasonExpired: -time.Minute} {
+		token, description := keystonetest.Fernet(), keystonetest.Token()
+		description["expires_at"] = time.Now().Add(after).UTC().Format("2006-01-02T15:04:05.000000")
+		server.Add(token, description)
+		_, err := v.Verify(t.Context(), token)
+		assert.Equal(t, want, reason(err), "%v", err)
+	}
+}
+
 func TestSessionsOfRescopedTokens(t *testing.T) {
 	t.Parallel()
 	server := keystonetest.Start(t)

@@ -75,7 +75,8 @@ func New(config Config) (*Plugin, error) {
 		return nil, err
 	}
 	watcher, err := watch.New(watch.Config{
-		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, Capacity: settings.capacity(),
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, VisibleNodes: settings.VisibleNodes,
+		Capacity: settings.capacity(),
 	})
 	if err != nil {
 		return nil, err

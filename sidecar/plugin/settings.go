@@ -25,6 +25,9 @@ type Settings struct {
 	// Selector is a label selector that is added to every list of pods; clusters
 	// that hide other tenants' objects demand one, for instance osn.infn.it/userid=….
 	Selector string `json:"selector,omitempty"`
+	// VisibleNodes is a label selector for the nodes that the sidecar may list, on clusters that show everyone their own
+	// only.
+	VisibleNodes string `json:"visibleNodes,omitempty"`
 	// Policy says how pods are translated.
 	Policy translate.Policy `json:"policy"`
 	// Capacity says what the virtual node offers.
@@ -89,7 +92,7 @@ func (s *Settings) Complete() error {
 		s.Capacity.Tolerations = []corev1.Toleration{{Key: "osn.infn.it/pool", Operator: corev1.TolerationOpExists}}
 	}
 	problems := []error{s.Namespace.validate(), s.Policy.Validate("policy")}
-	for key, selector := range map[string]string{"selector": s.Selector, "capacity.nodeSelector": s.Capacity.NodeSelector} {
+	for key, selector := range map[string]string{"selector": s.Selector, "visibleNodes": s.VisibleNodes, "capacity.nodeSelector": s.Capacity.NodeSelector} {
 		if _, err := labels.Parse(selector); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %q: %w", key, selector, err))
 		}

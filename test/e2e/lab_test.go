@@ -47,8 +47,11 @@ func buildCaasLab(t *testing.T) caasLab {
 		t.Skip("SKIPPED: a lab needs root")
 	}
 	program := filepath.Join(t.TempDir(), "caas-lab")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/caas-lab")
-	out, err := build.CombinedOutput()
+	args := []string{"build", "-o", filepath.Dir(program) + "/", "../../cmd/caas-lab"}
+	for _, beside := range []string{"kube-mt-authn", "kube-mt-authz", "kube-mt-admission", "kube-mt-proxy"} {
+		args = append(args, "../../cmd/"+beside)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return caasLab{program: program}
 }
@@ -216,13 +219,15 @@ func testRepair(program caasLab) func(*testing.T) {
 		require.NoError(t, err)
 		node, err := l.Process("node-caas-2")
 		require.NoError(t, err)
-		for _, p := range []*proc.Process{etcd, supervisor, node} {
+		webhook, err := l.Process("kube-mt-authz-1")
+		require.NoError(t, err)
+		for _, p := range []*proc.Process{etcd, supervisor, node, webhook} {
 			require.NoError(t, syscall.Kill(p.PID(), syscall.SIGKILL))
 			require.NoError(t, p.Wait(t.Context()))
 		}
 		out, err := program.run(t.Context(), "status")
 		require.Error(t, err)
-		for _, problem := range []string{"etcd of cluster caas does not run", "supervisor does not run", "node caas-2 does not run"} {
+		for _, problem := range []string{"etcd of cluster caas does not run", "supervisor does not run", "node caas-2 does not run", "kube-mt-authz-1 does not run"} {
 			assert.Contains(t, out, problem)
 		}
 

@@ -158,11 +158,13 @@ func (w *world) onFakeNodes(t *testing.T) *world {
 	t.Helper()
 	cluster, err := w.lab.Cluster(lab.CaaS)
 	require.NoError(t, err)
+	pool, err := w.lab.SharedPool(offload.Project)
+	require.NoError(t, err)
 	toleration := corev1.Toleration{Key: fakeLabel, Operator: corev1.TolerationOpExists}
 	sharedWorld.fake.Do(func() {
 		_, err = kwok.Start(context.Background(), kwok.Config{
 			Client: w.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(w.lab.Dir(), "kwok"), Nodes: 5, NetNS: w.lab.NetNS(),
-			Labels: map[string]string{fakeLabel: "true"}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
+			Labels: map[string]string{fakeLabel: "true", lab.NodePoolLabel: pool}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
 		})
 	})
 	require.NoError(t, err)

@@ -57,6 +57,16 @@ func Start(ctx context.Context, cfg Config) (*ControlPlane, error) {
 	}
 }
 
+// Prepare writes the certificates and everything else that Start would, and starts nothing: for those who make what the
+// API server is told to read, and need its CA for that. Where ports are chosen they are not known yet.
+func Prepare(cfg Config) error {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return err
+	}
+	return (&ControlPlane{cfg: cfg}).prepare()
+}
+
 func (c *ControlPlane) start(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return err

@@ -56,6 +56,8 @@ func (p *Path) writeConfigs(context.Context) error {
 			"listen": "unix://" + p.file("plugin.sock"), "opsListen": p.pluginOps(), "kubeconfig": p.file("caas.kubeconfig"),
 			"namespace": object{"mode": "fixed", "fixed": p.RemoteNamespace},
 			"policy": object{
+				// The lab's nodes are the project's.
+				"annotations":  object{"osn.infn.it/policy": "shared"},
 				"nodeSelector": p.NodeSelector, "tolerations": p.Tolerations,
 				"dns": object{originCluster: object{"nameservers": []string{origin.DNS()}, "domain": "cluster.local"}},
 			},

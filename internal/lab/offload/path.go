@@ -26,13 +26,14 @@ const (
 // Config describes a path.
 type Config struct {
 	Lab *lab.Lab
-	// BinDir holds the three programs.
+	// BinDir holds the three programs, and kubectl-openstack, with which the sidecar logs in.
 	BinDir string
 	// Node is the virtual node's name, and the path's.
 	Node string
 	// Index tells the ports of several paths in one lab apart, from 0 to 9.
 	Index int
-	// RemoteNamespace is where offloaded pods run on the caas cluster; it is made when absent.
+	// RemoteNamespace is where offloaded pods run on the caas cluster; it is made when absent. In a lab with tenants it
+	// becomes one of the project CMS, whose member the sidecar's user is.
 	RemoteNamespace string
 	// NodeSelector and Tolerations place offloaded pods on some of the caas cluster's nodes.
 	NodeSelector map[string]string
@@ -48,8 +49,13 @@ type Path struct {
 // New writes a path's certificates and configuration files and makes what it
 // needs in both clusters. Nothing runs yet.
 func New(ctx context.Context, config Config) (*Path, error) {
+	programs, err := filepath.Abs(config.BinDir)
+	if err != nil {
+		return nil, fmt.Errorf("offloading path: %w", err)
+	}
+	config.BinDir = programs
 	p := &Path{Config: config, dir: filepath.Join(config.Lab.Dir(), "offload", config.Node)}
-	for _, name := range p.Components() {
+	for _, name := range p.programs() {
 		if _, err := os.Stat(filepath.Join(config.BinDir, name)); err != nil {
 			return nil, fmt.Errorf("offloading path: program %s: %w (run make build)", name, err)
 		}
@@ -67,6 +73,13 @@ func New(ctx context.Context, config Config) (*Path, error) {
 
 // Components names the three processes, in the order in which they are started.
 func (p *Path) Components() []string { return []string{Sidecar, API, VirtualKubelet} }
+
+func (p *Path) programs() []string {
+	if p.Lab.Tenancy() {
+		return append(p.Components(), loginProgram)
+	}
+	return p.Components()
+}
 
 // StartAll starts what does not run yet.
 func (p *Path) StartAll(ctx context.Context) error {
@@ -126,6 +139,9 @@ func (p *Path) PIDs() (map[string]int, error) {
 	return pids, nil
 }
 
+// Dir is the directory with the path's files, which is the sidecar's home.
+func (p *Path) Dir() string { return p.dir }
+
 // process is the name of a component's process in the lab.
 func (p *Path) process(component string) string { return component + "-" + p.Node }
 
@@ -138,6 +154,7 @@ func (p *Path) spec(component string) proc.Spec {
 	switch component {
 	case Sidecar:
 		spec.Args = []string{"--config=" + p.file("sidecar.yaml")}
+		spec.Env = []string{"HOME=" + p.dir, "XDG_CACHE_HOME=" + p.file("cache"), "XDG_CONFIG_HOME=" + p.dir}
 	case API:
 		spec.Args = []string{"--config=" + p.file("api.yaml")}
 	case VirtualKubelet:

@@ -32,9 +32,13 @@ func servingOfNode(node string) kube.Certificate {
 	}
 }
 
-// prepareCaaS makes the tenant's namespace and the sidecar's identity in it,
-// with the rights of deploy/interlink-sidecar.
+// prepareCaaS makes the tenant's namespace and the sidecar's identity: a user of
+// Keystone, or in a lab without tenants one with a certificate and the rights of
+// deploy/interlink-sidecar.
 func (p *Path) prepareCaaS(ctx context.Context) error {
+	if p.Lab.Tenancy() {
+		return p.prepareTenant(ctx)
+	}
 	caas, err := p.Lab.Cluster(lab.CaaS)
 	if err != nil {
 		return err

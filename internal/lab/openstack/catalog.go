@@ -63,11 +63,14 @@ func (c Config) makeCatalog(ctx context.Context, l layout, admin string) (err er
 			return err
 		}
 	}
-	return session.addServices(ctx, l.Region)
+	if c.Driver == Identity {
+		return nil
+	}
+	return session.addServices(ctx, l.Region, placeholder)
 }
 
-// addServices puts every service but Keystone itself into the catalog.
-func (s *Session) addServices(ctx context.Context, region string) error {
+// addServices puts every service but Keystone itself that the catalog has not into it.
+func (s *Session) addServices(ctx context.Context, region, host string) error {
 	for _, service := range []struct {
 		name, kind string
 		port       int
@@ -78,6 +81,9 @@ func (s *Session) addServices(ctx context.Context, region string) error {
 		{"glance", "image", glancePort, ""},
 		{"neutron", "network", neutronPort, ""},
 	} {
+		if s.Endpoint(service.kind) != "" {
+			continue
+		}
 		id, err := s.ensure(ctx, "identity", "/services", "", "services", "service", object{"name": service.name, "type": service.kind})
 		if err != nil {
 			return err
@@ -85,7 +91,7 @@ func (s *Session) addServices(ctx context.Context, region string) error {
 		for _, face := range []string{"public", "internal", "admin"} {
 			err := s.Do(ctx, http.MethodPost, "identity", "/endpoints", object{"endpoint": object{
 				"service_id": id, "interface": face, "region_id": region,
-				"url": fmt.Sprintf("http://%s:%d%s", placeholder, service.port, service.path),
+				"url": fmt.Sprintf("http://%s:%d%s", host, service.port, service.path),
 			}}, nil)
 			if err != nil {
 				return fmt.Errorf("add endpoint of %s: %w", service.name, err)

@@ -23,6 +23,8 @@ type Driver string
 
 // The drivers.
 const (
+	// Identity has no servers: Keystone runs alone. A site can get the rest later, with another driver.
+	Identity Driver = "identity"
 	// Hook leaves servers to a hypervisor behind a Unix socket.
 	Hook Driver = "hook"
 	// Libvirt makes servers virtual machines, emulated by QEMU.
@@ -106,7 +108,7 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, errors.New("a hypervisor's socket is needed"))
 	case c.Driver == Libvirt:
 		c.Computes = 1
-	case c.Driver != Hook:
+	case c.Driver != Hook && c.Driver != Identity:
 		errs = append(errs, fmt.Errorf("no driver %q", c.Driver))
 	}
 	if c.Computes < 1 {

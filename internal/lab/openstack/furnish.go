@@ -21,6 +21,8 @@ const (
 	Zangrand = "zangrand@infn.it"
 	Lisa     = "lisa@infn.it"
 	Mallory  = "mallory@infn.it"
+	// InterLink is the robot that runs other clusters' pods, a member of CMS.
+	InterLink = "interlink"
 	// ServiceUser is the platform's own user, in the project "service" and in every other.
 	ServiceUser = "osnode-controller"
 )
@@ -62,6 +64,7 @@ func people() []person {
 		{Zangrand, []string{CMS, QST}, []string{"my-key"}},
 		{Lisa, []string{QST}, []string{"my-key", "Lisa"}},
 		{Mallory, []string{QST}, []string{"my-key"}},
+		{InterLink, []string{CMS}, nil},
 	}
 }
 
@@ -84,6 +87,16 @@ func (s *Site) furnish(ctx context.Context, running map[string]*proc.Process) er
 		return err
 	}
 	if err := s.makePeople(ctx, admin); err != nil {
+		return err
+	}
+	if s.cfg.Driver == Identity {
+		return nil
+	}
+	// A site that began with Keystone alone does not know of the others.
+	if err := admin.addServices(ctx, s.cfg.Region, s.cfg.Address.String()); err != nil {
+		return err
+	}
+	if admin, err = s.Admin(ctx); err != nil {
 		return err
 	}
 	s.cfg.Progress("waiting for services")

@@ -4,6 +4,7 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -64,6 +65,44 @@ func (s *Site) Trust(ctx context.Context, user, project string, roles ...string)
 	return made.Trust.ID, nil
 }
 
+// ApplicationCredential is a user's credential for one project that programs log in with.
+type ApplicationCredential struct{ ID, Secret string }
+
+// AddApplicationCredential makes an application credential of a user for a project. Names are unique to the user.
+func (s *Site) AddApplicationCredential(ctx context.Context, user, project, name string) (ApplicationCredential, error) {
+	session, err := s.Login(ctx, user, project)
+	if err != nil {
+		return ApplicationCredential{}, err
+	}
+	var made struct {
+		Credential ApplicationCredential `json:"application_credential"`
+	}
+	err = session.Do(ctx, http.MethodPost, "identity", "/users/"+session.UserID+"/application_credentials",
+		object{"application_credential": object{"name": name}}, &made)
+	if err != nil {
+		return ApplicationCredential{}, fmt.Errorf("make application credential %s of %s in %s: %w", name, user, project, err)
+	}
+	return made.Credential, nil
+}
+
+// Revoke ends a token before its time.
+func (s *Site) Revoke(ctx context.Context, token string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodDelete, s.AuthURL()+"/auth/tokens", http.NoBody)
+	if err != nil {
+		return fmt.Errorf("revoke token: %w", err)
+	}
+	request.Header.Set("X-Auth-Token", token)
+	request.Header.Set("X-Subject-Token", token)
+	answer, err := s.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("revoke token: %w", err)
+	}
+	if answer.StatusCode != http.StatusNoContent {
+		err = fmt.Errorf("revoke token: status %s", answer.Status)
+	}
+	return errors.Join(err, answer.Body.Close())
+}
+
 // LoginTrust logs the platform's service user in by a trust: the session is the trustor's.
 func (s *Site) LoginTrust(ctx context.Context, trust string) (*Session, error) {
 	return s.login(ctx, ServiceUser, authentication{trust: trust})
@@ -72,6 +111,15 @@ func (s *Site) LoginTrust(ctx context.Context, trust string) (*Session, error) {
 // Login logs a user in to a project. Without a project the session is for nothing but finding out about the user.
 func (s *Site) Login(ctx context.Context, user, project string) (*Session, error) {
 	return s.login(ctx, user, authentication{project: project})
+}
+
+// LoginWith is Login with a password that the site need not have.
+func (s *Site) LoginWith(ctx context.Context, user, password, project string) (*Session, error) {
+	session, err := login(ctx, s.client, s.AuthURL(), authentication{user: user, password: password, project: project})
+	if err != nil {
+		return nil, fmt.Errorf("user %s: %w", user, err)
+	}
+	return session, nil
 }
 
 // Admin logs in the user who may do everything.

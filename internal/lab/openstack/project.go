@@ -47,7 +47,8 @@ func after(address netip.Addr, offset uint32) netip.Addr {
 }
 
 // AddProject makes a project with a network of its own, a quota, the security group K8S and the platform's user, and puts
-// the users into it, who MUST exist. What is there already stays, but for the quota.
+// the users into it, who MUST exist. What is there already stays, but for the quota. Keystone alone has projects and nothing
+// in them.
 func (s *Site) AddProject(ctx context.Context, name string, quota Quota, users ...string) (Project, error) {
 	admin, err := s.Admin(ctx)
 	if err != nil {
@@ -56,11 +57,14 @@ func (s *Site) AddProject(ctx context.Context, name string, quota Quota, users .
 	if err := s.makeProject(ctx, admin, Project{Name: name}); err != nil {
 		return Project{}, fmt.Errorf("add project %s: %w", name, err)
 	}
-	if err := s.makeNetwork(ctx, admin, name); err != nil {
-		return Project{}, fmt.Errorf("add project %s: %w", name, err)
-	}
-	if err := s.setQuota(ctx, admin, name, quota); err != nil {
-		return Project{}, fmt.Errorf("add project %s: %w", name, err)
+	if s.cfg.Driver != Identity {
+		err := s.makeNetwork(ctx, admin, name)
+		if err == nil {
+			err = s.setQuota(ctx, admin, name, quota)
+		}
+		if err != nil {
+			return Project{}, fmt.Errorf("add project %s: %w", name, err)
+		}
 	}
 	for _, user := range users {
 		if _, err := s.addUser(ctx, admin, user, []string{RoleMember}, name); err != nil {

@@ -26,15 +26,20 @@ func Requirements(driver Driver) []Requirement {
 		program("python3-keystone", "keystone-manage"),
 		program("uwsgi-core", "uwsgi-core"),
 		{Package: "uwsgi-plugin-python3", Files: []string{"/usr/lib/uwsgi/plugins/python3_plugin.so", "/usr/lib/uwsgi/plugins/python311_plugin.so"}},
-		program("python3-placement", "placement-manage"),
-		program("glance-api", "glance-api"),
-		{Package: "glance-common", Files: []string{"/etc/glance/glance-api-paste.ini"}},
-		program("nova-common", "nova-manage"),
-		{Package: "nova-common", Files: []string{"/etc/nova/api-paste.ini"}},
-		program("neutron-common", "neutron-server"),
-		{Package: "neutron-common", Files: []string{"/etc/neutron/api-paste.ini"}},
 		program("util-linux", "nsenter"),
 	}
+	if driver == Identity {
+		return all
+	}
+	all = append(all,
+		program("python3-placement", "placement-manage"),
+		program("glance-api", "glance-api"),
+		Requirement{Package: "glance-common", Files: []string{"/etc/glance/glance-api-paste.ini"}},
+		program("nova-common", "nova-manage"),
+		Requirement{Package: "nova-common", Files: []string{"/etc/nova/api-paste.ini"}},
+		program("neutron-common", "neutron-server"),
+		Requirement{Package: "neutron-common", Files: []string{"/etc/neutron/api-paste.ini"}},
+	)
 	if driver == Libvirt {
 		all = append(all,
 			program("libvirt-daemon-system", "libvirtd"),

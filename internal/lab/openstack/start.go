@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -57,11 +58,11 @@ func Start(ctx context.Context, cfg Config) (*Site, error) {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("start OpenStack: %w", err)
-	case known.Config.Address != cfg.Address || known.Config.Region != cfg.Region || known.Config.Driver != cfg.Driver:
+	case known.Config.Address != cfg.Address || known.Config.Region != cfg.Region || !cfg.continues(known.Config.Driver):
 		return nil, fmt.Errorf("start OpenStack: the site in %s has another address, region or driver", cfg.Dir)
 	}
 	site := newSite(cfg, known)
-	ran := len(site.Status(ctx).Down) < len(cfg.processes())
+	ran := len(site.running()) > 0
 	if err := site.start(ctx); err != nil {
 		err = fmt.Errorf("start OpenStack: %w", err)
 		if ran {
@@ -133,10 +134,11 @@ func (s *Site) layout() (layout, error) {
 	return l, nil
 }
 
-// copyDatabases gives a new site its databases, all at once.
+// copyDatabases gives a site the databases that it has not.
 func (s *Site) copyDatabases(ctx context.Context, template string, l layout) error {
 	final := l.path("db")
-	if exists(filepath.Join(final, "keystone.db")) {
+	missing := slices.DeleteFunc(s.cfg.databases(), func(name string) bool { return exists(filepath.Join(final, name+".db")) })
+	if len(missing) == 0 {
 		return nil
 	}
 	s.cfg.Progress("copying databases")
@@ -147,37 +149,56 @@ func (s *Site) copyDatabases(ctx context.Context, template string, l layout) err
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return err
 	}
-	for _, name := range databases() {
+	for _, name := range missing {
 		if err := copyFile(filepath.Join(template, name+".db"), filepath.Join(tmp, name+".db")); err != nil {
 			return err
 		}
 	}
-	passwords := map[string]string{}
-	for _, user := range []string{adminUser, serviceUser} {
-		secret, err := s.Password(user)
+	if err := s.personalise(ctx, l, missing); err != nil {
+		return err
+	}
+	for _, name := range missing {
+		if err := os.Rename(filepath.Join(tmp, name+".db"), filepath.Join(final, name+".db")); err != nil {
+			return err
+		}
+	}
+	return os.Remove(tmp)
+}
+
+// personalise makes copies of the template's databases the site's own.
+func (s *Site) personalise(ctx context.Context, l layout, names []string) error {
+	copied := func(name string) string { return filepath.Join(l.path("db.new"), name+".db") }
+	wanted := object{}
+	if slices.Contains(names, keystone) {
+		passwords, err := s.passwords(adminUser, serviceUser)
 		if err != nil {
 			return err
 		}
-		passwords[user] = secret
+		wanted["keystone"], wanted["passwords"] = copied(keystone), passwords
+		wanted["endpoints"] = []string{"//" + placeholder + ":", "//" + strings.TrimSuffix(s.cfg.at(0), "0")}
 	}
-	cell := func(name string) string { return "sqlite:///" + filepath.Join(final, "nova_"+name+".db") }
-	input, err := json.Marshal(object{
-		"keystone": filepath.Join(tmp, "keystone.db"), "passwords": passwords,
-		"endpoints": []string{"//" + placeholder + ":", "//" + strings.TrimSuffix(s.cfg.at(0), "0")},
-		"nova_api":  filepath.Join(tmp, "nova_api.db"), "transport": "fake:///",
-		"cells": map[string]string{"cell0": cell("cell0"), "cell1": cell("cell1")},
-	})
+	if slices.Contains(names, "nova_api") {
+		cell := func(name string) string { return "sqlite:///" + l.path("db", "nova_"+name+".db") }
+		wanted["nova_api"], wanted["transport"] = copied("nova_api"), "fake:///"
+		wanted["cells"] = map[string]string{"cell0": cell("cell0"), "cell1": cell("cell1")}
+	}
+	input, err := json.Marshal(wanted)
 	if err != nil {
 		return err
 	}
-	personalise := tool{path: python, args: []string{l.path("personalise.py")}, env: l.environment(), input: input}
-	if err := personalise.run(ctx); err != nil {
-		return err
+	return tool{path: python, args: []string{l.path("personalise.py")}, env: l.environment(), input: input}.run(ctx)
+}
+
+func (s *Site) passwords(users ...string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, user := range users {
+		secret, err := s.Password(user)
+		if err != nil {
+			return nil, err
+		}
+		all[user] = secret
 	}
-	if err := os.RemoveAll(final); err != nil {
-		return err
-	}
-	return os.Rename(tmp, final)
+	return all, nil
 }
 
 func copyFile(from, to string) error {
@@ -194,8 +215,14 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
+// continues tells whether a site that was started with an earlier driver can be started with this one.
+func (c Config) continues(earlier Driver) bool { return c.Driver == earlier || earlier == Identity }
+
 // processes are the names of the site's processes, in the order in which they are stopped.
 func (c Config) processes() []string {
+	if c.Driver == Identity {
+		return []string{keystone}
+	}
 	all := []string{nova, neutron, glance, placement, keystone}
 	if c.Driver == Libvirt {
 		all = append(all, libvirtd)
@@ -232,6 +259,7 @@ func (c Config) specs(l layout) []proc.Spec {
 	if c.Driver == Libvirt {
 		all = append(all, c.libvirtd(l))
 	}
+	all = slices.DeleteFunc(all, func(one proc.Spec) bool { return !slices.Contains(c.processes(), one.Name) })
 	for i := range all {
 		one := &all[i]
 		one.Env = append(l.environment(), one.Env...)

@@ -30,6 +30,11 @@ func (s *Site) Stop(ctx context.Context) error {
 	return errors.Join(append(errs, group.Wait())...)
 }
 
+// running are the processes that run.
+func (s *Site) running() []*proc.Process {
+	return slices.DeleteFunc(s.processes(), func(process *proc.Process) bool { return !process.Alive() })
+}
+
 // processes are those with a record.
 func (s *Site) processes() []*proc.Process {
 	var all []*proc.Process
@@ -57,10 +62,8 @@ func (s Status) Healthy() bool { return len(s.Down) == 0 && len(s.Problems) == 0
 // Status tells which processes run, and whether they answer.
 func (s *Site) Status(ctx context.Context) Status {
 	status := Status{PIDs: map[string]int{}}
-	for _, process := range s.processes() {
-		if process.Alive() {
-			status.PIDs[process.Name()] = process.PID()
-		}
+	for _, process := range s.running() {
+		status.PIDs[process.Name()] = process.PID()
 	}
 	for _, name := range s.cfg.processes() {
 		if status.PIDs[name] == 0 {
@@ -79,6 +82,9 @@ func (s *Site) problems(ctx context.Context) []string {
 	admin, err := s.Admin(ctx)
 	if err != nil {
 		return []string{err.Error()}
+	}
+	if s.cfg.Driver == Identity {
+		return nil
 	}
 	var (
 		mu   sync.Mutex

@@ -29,8 +29,11 @@ const (
 	templateTimeout = 10 * time.Minute
 )
 
-// databases are the names of all databases.
-func databases() []string {
+// databases are the names of the site's databases.
+func (c Config) databases() []string {
+	if c.Driver == Identity {
+		return []string{keystone}
+	}
 	return []string{"keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0", "nova_cell1"}
 }
 
@@ -73,13 +76,16 @@ func (c Config) databaseTemplate(ctx context.Context) (string, error) {
 
 // templateKey changes with whatever decides what the databases are.
 func (c Config) templateKey(ctx context.Context) (string, error) {
-	packages := []string{"python3-keystone", "python3-placement", "python3-glance", "python3-neutron", "python3-nova", "python3-sqlalchemy"}
+	packages := []string{"python3-keystone", "python3-sqlalchemy"}
+	if c.Driver != Identity {
+		packages = append(packages, "python3-placement", "python3-glance", "python3-neutron", "python3-nova")
+	}
 	versions, err := exec.CommandContext(ctx, "dpkg-query", append([]string{"-W", "-f", "${Package} ${Version}\n"}, packages...)...).Output() //nolint:gosec // the arguments are above
 	if err != nil {
 		return "", fmt.Errorf("find versions of OpenStack's packages: %w", err)
 	}
 	sum := sha256.New()
-	_, _ = fmt.Fprintf(sum, "%s\n%s\n", versions, c.Region)
+	_, _ = fmt.Fprintf(sum, "%s\n%s\n%q\n", versions, c.Region, c.databases())
 	err = fs.WalkDir(embedded, "files", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -106,12 +112,22 @@ func (c Config) makeDatabases(ctx context.Context, dir string) error {
 		bootstrap = append(bootstrap, "--bootstrap-"+name+"-url", l.KeystoneURL)
 	}
 	admin := password()
-	sqlite := func(name string) string { return "sqlite:///" + l.path("db", name+".db") }
 	chains := [][]tool{
 		{
 			l.manage("keystone-manage", "keystone", "db_sync"),
 			l.manage("keystone-manage", "keystone", bootstrap...).with("OS_BOOTSTRAP_PASSWORD=" + admin),
 		},
+	}
+	if c.Driver != Identity {
+		chains = append(chains, l.cloudDatabases()...)
+	}
+	return c.runChains(ctx, l, chains, admin)
+}
+
+// cloudDatabases make the databases of all services but Keystone.
+func (l layout) cloudDatabases() [][]tool {
+	sqlite := func(name string) string { return "sqlite:///" + l.path("db", name+".db") }
+	return [][]tool{
 		{l.manage("placement-manage", "placement", "db", "sync"), l.manage("glance-manage", "glance", "db_sync")},
 		{
 			l.manage("nova-manage", "nova", "api_db", "sync"),
@@ -124,6 +140,10 @@ func (c Config) makeDatabases(ctx context.Context, dir string) error {
 			l.manage("neutron-db-manage", "neutron", "stamp", "heads"),
 		},
 	}
+}
+
+// runChains runs the tools of each chain in turn, all chains at once, and then fills Keystone's database.
+func (c Config) runChains(ctx context.Context, l layout, chains [][]tool, admin string) error {
 	group, toolCtx := errgroup.WithContext(ctx)
 	for _, chain := range chains {
 		group.Go(func() error {
@@ -138,8 +158,8 @@ func (c Config) makeDatabases(ctx context.Context, dir string) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	paths := make([]string, 0, len(databases()))
-	for _, name := range databases() {
+	paths := make([]string, 0, len(c.databases()))
+	for _, name := range c.databases() {
 		paths = append(paths, l.path("db", name+".db"))
 	}
 	checkpoint := tool{path: python, args: append([]string{l.path("checkpoint.py")}, paths...), env: l.environment()}

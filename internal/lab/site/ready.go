@@ -14,6 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/cloudveneto/caas/internal/lab/openstack"
 )
 
 const (
@@ -28,17 +31,9 @@ func (s *Site) awaitAdmission(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := s.cluster()
+	config, err := s.member(where)
 	if err != nil {
 		return err
-	}
-	config, err := cluster.RESTConfig()
-	if err != nil {
-		return err
-	}
-	config.Impersonate = rest.ImpersonationConfig{
-		UserName: "lab:probe", Groups: []string{membersGroup + where.ID},
-		Extra: map[string][]string{projectIDLabel: {where.ID}},
 	}
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -59,6 +54,30 @@ func (s *Site) awaitAdmission(ctx context.Context) error {
 			return fmt.Errorf("members of project %s cannot make OpenStackNodes: %w", where.Name, errors.Join(err, ctx.Err()))
 		}
 	}
+}
+
+// member is somebody who may be in a project.
+func (s *Site) member(project openstack.Project) (*rest.Config, error) {
+	if s.Lab.Tenancy() {
+		path, err := s.UserKubeconfig(openstack.Zangrand, project.Name)
+		if err != nil {
+			return nil, err
+		}
+		return clientcmd.BuildConfigFromFlags("", path)
+	}
+	cluster, err := s.cluster()
+	if err != nil {
+		return nil, err
+	}
+	config, err := cluster.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.Impersonate = rest.ImpersonationConfig{
+		UserName: "lab:probe", Groups: []string{membersGroup + project.ID},
+		Extra: map[string][]string{projectIDLabel: {project.ID}},
+	}
+	return config, nil
 }
 
 // tryNode asks whether an OpenStackNode could be made. None is.

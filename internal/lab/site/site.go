@@ -39,7 +39,7 @@ const (
 type Config struct {
 	// Lab is a lab with OpenStack.
 	Lab *lab.Lab
-	// BinDir holds osnode-controller.
+	// BinDir holds osnode-controller, and kubectl-openstack, by which users log in.
 	BinDir string
 	// Manifests is the directory deploy of the source tree.
 	Manifests string
@@ -113,8 +113,11 @@ func (s *Site) applyManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return manifest.Apply(ctx, config, os.DirFS(filepath.Join(s.Manifests, "osnode")),
-		"crds/*.yaml", "rbac.yaml", "bootstrap-rbac.yaml", "tenant-role.yaml", "policies.yaml", "owner-labels.yaml")
+	files := []string{"crds/*.yaml", "rbac.yaml", "bootstrap-rbac.yaml", "tenant-role.yaml", "policies.yaml"}
+	if !s.Lab.Tenancy() {
+		files = append(files, "owner-labels.yaml") // else the webhook writes them
+	}
+	return manifest.Apply(ctx, config, os.DirFS(filepath.Join(s.Manifests, "osnode")), files...)
 }
 
 func (s *Site) addTenants(ctx context.Context) error {

@@ -31,7 +31,7 @@ const (
 )
 
 // NamespaceOf is the namespace of a project.
-func NamespaceOf(project string) string { return strings.ToLower(project) }
+func NamespaceOf(project string) string { return lab.TenantNamespace(project) }
 
 // letNodesProxy lets kube-proxy use the kubelet's certificate: it reads Services and their endpoints, of all namespaces.
 func (s *Site) letNodesProxy(ctx context.Context) error {
@@ -52,6 +52,9 @@ func (s *Site) letNodesProxy(ctx context.Context) error {
 
 // AddTenant makes a project's namespace and gives its members their rights in it. What exists is left alone.
 func (s *Site) AddTenant(ctx context.Context, project string) error {
+	if s.Lab.Tenancy() {
+		return s.Lab.AddTenantNamespace(ctx, project, NamespaceOf(project))
+	}
 	known, err := s.Cloud.Project(project)
 	if err != nil {
 		return err
@@ -113,8 +116,12 @@ func wrap(err error, doing string) error {
 }
 
 // UserKubeconfig writes a kubeconfig file with which kubectl is a user of a project, in the project's namespace, and
-// returns its path. It impersonates: what the API server learns of the user is what a login with Keystone would tell it.
+// returns its path. It logs in to Keystone with the user's password, and goes through the proxy. In a lab without tenants
+// it impersonates: what the API server learns of the user is what a login with Keystone would tell it.
 func (s *Site) UserKubeconfig(user, project string) (string, error) {
+	if s.Lab.Tenancy() {
+		return s.loginKubeconfig(user, project)
+	}
 	who, err := s.Cloud.User(user)
 	if err != nil {
 		return "", err

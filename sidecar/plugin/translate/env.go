@@ -4,6 +4,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +12,17 @@ import (
 
 // env keeps order and duplicates: later entries and $(VAR) depend on them.
 func (t *translation) env(at string, from []corev1.EnvVar) []corev1.EnvVar {
+	from = slices.DeleteFunc(from, func(variable corev1.EnvVar) bool {
+		source, field := variable.ValueFrom, fmt.Sprintf("%s.env[%s]", at, variable.Name)
+		if source == nil {
+			return false
+		}
+		if ref := source.ConfigMapKeyRef; ref != nil {
+			return t.left(t.hasConfigMap(ref.Name), is(ref.Optional), "ConfigMap", ref.Name, field)
+		}
+		ref := source.SecretKeyRef
+		return ref != nil && t.left(t.hasSecret(ref.Name), is(ref.Optional), "Secret", ref.Name, field)
+	})
 	for i := range from {
 		if from[i].ValueFrom == nil {
 			continue
@@ -89,16 +101,24 @@ func subscript(path, field string) (key string, found bool) {
 }
 
 func (t *translation) envFrom(at string, from []corev1.EnvFromSource) []corev1.EnvFromSource {
-	for i := range from {
+	var kept []corev1.EnvFromSource
+	for i, source := range from {
 		field := fmt.Sprintf("%s.envFrom[%d]", at, i)
-		if ref := from[i].ConfigMapRef; ref != nil {
+		if ref := source.ConfigMapRef; ref != nil {
+			if t.left(t.hasConfigMap(ref.Name), is(ref.Optional), "ConfigMap", ref.Name, field) {
+				continue
+			}
 			ref.Name = t.configMap(ref.Name, is(ref.Optional), field)
 		}
-		if ref := from[i].SecretRef; ref != nil {
+		if ref := source.SecretRef; ref != nil {
+			if t.left(t.hasSecret(ref.Name), is(ref.Optional), "Secret", ref.Name, field) {
+				continue
+			}
 			ref.Name = t.secret(ref.Name, is(ref.Optional), field)
 		}
+		kept = append(kept, source)
 	}
-	return from
+	return kept
 }
 
 func is(flag *bool) bool { return flag != nil && *flag }

@@ -38,6 +38,7 @@ func (t *translation) metadata(origin, cluster string) (labels, annotations map[
 			annotations[key] = t.pod.Annotations[key]
 		}
 	}
+	maps.Copy(annotations, t.policy.Annotations)
 	t.fit(annotations)
 	return labels, annotations
 }

@@ -70,9 +70,23 @@ func (c *created) addSecret(secret *corev1.Secret) {
 	c.secrets[secret.Name] = secret
 }
 
+// left tells that nothing came with the pod for an optional reference, which is then
+// left out: a name without an object could become somebody else's object in the target
+// cluster, and clusters that keep tenants apart refuse it.
+func (t *translation) left(found, optional bool, kind, name, at string) bool {
+	if found || !optional {
+		return false
+	}
+	t.dropped(at, fmt.Sprintf("the %s %s is optional and was not supplied with the pod", kind, name))
+	return true
+}
+
+func (t *translation) hasConfigMap(name string) bool { return t.supplied.configMaps[name] != nil }
+
+func (t *translation) hasSecret(name string) bool { return t.supplied.secrets[name] != nil }
+
 // configMap returns the new name of a ConfigMap and has it copied once, however
-// many containers use it. A name without an object is right for an optional one:
-// it does not exist in the target cluster either.
+// many containers use it.
 func (t *translation) configMap(name string, optional bool, at string) string {
 	target := withHash(name, digest(t.identity, "ConfigMap", name))
 	from, found := t.supplied.configMaps[name]

@@ -69,8 +69,18 @@ func TestEnv(t *testing.T) {
 	assert.Equal(t, result.Secrets[0].Name, container.Env[9].ValueFrom.SecretKeyRef.Name)
 	assert.Equal(t, result.ConfigMaps[0].Name, container.EnvFrom[0].ConfigMapRef.Name)
 	assert.Equal(t, "P_", container.EnvFrom[0].Prefix)
-	assert.True(t, *container.EnvFrom[1].SecretRef.Optional)
+	assert.Len(t, container.EnvFrom, 1, "what is optional and not there is left out")
+	assert.Contains(t, reported(result.Report, translate.ActionDropped), "spec.containers[main].envFrom[1]")
 	assert.Equal(t, "$(NAME)-again", container.Env[10].Value)
+
+	optional := request(func(pod *corev1.Pod) {
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{
+			{Name: "X", Value: "before"},
+			{Name: "X", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: reference("absent"), Key: "k", Optional: &yes}}},
+			{Name: "Y", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: reference("absent"), Key: "k", Optional: &yes}}},
+		}
+	})
+	assert.Equal(t, []corev1.EnvVar{{Name: "X", Value: "before"}}, translated(t, optional, &translate.Policy{}).Pod.Spec.Containers[0].Env)
 
 	bad := request(func(pod *corev1.Pod) {
 		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "X", ValueFrom: field("spec.magic")}}
@@ -195,8 +205,9 @@ func TestMissingObjects(t *testing.T) {
 	r.ConfigMaps = []corev1.ConfigMap{{ObjectMeta: named("needed")}}
 	r.Secrets = []corev1.Secret{{ObjectMeta: named("key")}}
 	result := translated(t, r, &translate.Policy{})
-	assert.True(t, *result.Pod.Spec.Volumes[1].Secret.Optional)
-	assert.True(t, *result.Pod.Spec.Volumes[2].Secret.Optional, "an empty volume")
+	assert.NotNil(t, result.Pod.Spec.Volumes[1].EmptyDir)
+	assert.NotNil(t, result.Pod.Spec.Volumes[2].EmptyDir)
+	assert.Len(t, result.Secrets, 1)
 }
 
 func TestVolumeRules(t *testing.T) {

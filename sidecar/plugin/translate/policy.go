@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -22,6 +23,8 @@ type Policy struct {
 	Resources map[corev1.ResourceName]corev1.ResourceName `json:"resources,omitempty"`
 	// NodeSelector is added to every pod.
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// Annotations are added to every pod, in place of the pod's own.
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// KeepNodeSelectorKeys are kept from the pod; default kubernetes.io/arch and kubernetes.io/os.
 	KeepNodeSelectorKeys []string `json:"keepNodeSelectorKeys,omitempty"`
 	// KeepNodeAffinity keeps the pod's node affinity; pod affinity is always dropped.
@@ -90,6 +93,11 @@ func (p *Policy) Validate(prefix string) error {
 	for key, value := range p.NodeSelector {
 		if issues := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); len(issues) > 0 {
 			problems = append(problems, fmt.Errorf("%s.nodeSelector: %q=%q: %s", prefix, key, value, issues[0]))
+		}
+	}
+	for key := range p.Annotations {
+		if issues := validation.IsQualifiedName(strings.ToLower(key)); len(issues) > 0 {
+			problems = append(problems, fmt.Errorf("%s.annotations: %q: %s", prefix, key, issues[0]))
 		}
 	}
 	for cluster, dns := range p.DNS {

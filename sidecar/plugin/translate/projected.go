@@ -18,9 +18,11 @@ func (t *translation) projected(at string, volume *corev1.Volume) corev1.VolumeS
 	optional := optionalFiles(volume)
 	name := withHash(volume.Name, digest(t.identity, "Projected", volume.Name))
 	files, found := t.supplied.projected[volume.Name]
+	if t.left(found, optional, "projected volume", volume.Name, at) {
+		return empty()
+	}
 	if !found {
 		t.absent("files of the projected volume", volume.Name, optional, at)
-		// Optional and not there: the kubelet then mounts an empty volume.
 		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, Optional: &optional}}
 	}
 	secret := &corev1.Secret{

@@ -33,15 +33,26 @@ func (t *translation) volume(from *corev1.Volume) corev1.VolumeSource {
 		}
 		return corev1.VolumeSource{EmptyDir: source.EmptyDir}
 	case "configMap":
+		if t.left(t.hasConfigMap(source.ConfigMap.Name), is(source.ConfigMap.Optional), "ConfigMap", source.ConfigMap.Name, at) {
+			return empty()
+		}
 		source.ConfigMap.Name = t.configMap(source.ConfigMap.Name, is(source.ConfigMap.Optional), at)
 		return corev1.VolumeSource{ConfigMap: source.ConfigMap}
 	case "secret":
+		if t.left(t.hasSecret(source.Secret.SecretName), is(source.Secret.Optional), "Secret", source.Secret.SecretName, at) {
+			return empty()
+		}
 		source.Secret.SecretName = t.secret(source.Secret.SecretName, is(source.Secret.Optional), at)
 		return corev1.VolumeSource{Secret: source.Secret}
 	case "projected", "downwardAPI":
 		return t.projected(at, from)
 	}
 	return t.mappedVolume(at, kind, from)
+}
+
+// empty is what a volume of optional files has that are not there.
+func empty() corev1.VolumeSource {
+	return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 }
 
 // mappedVolume applies the policy's first rule that matches.

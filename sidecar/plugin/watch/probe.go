@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,7 +90,7 @@ func (p *Probe) check(ctx context.Context) error {
 		if answered && !review {
 			continue
 		}
-		allowed, err := may(ctx, p.client, "create", "pods", namespace)
+		allowed, err := may(ctx, p.client, authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "create", Resource: "pods"})
 		if err != nil {
 			return explain(err)
 		}

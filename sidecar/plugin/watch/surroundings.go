@@ -35,19 +35,20 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 	if w.config.Capacity.Disabled {
 		return nil
 	}
-	if !w.watchable(ctx, "nodes", metav1.NamespaceAll) {
+	if !w.watchable(ctx, "nodes", metav1.NamespaceAll, w.config.VisibleNodes) {
 		logging.From(ctx).InfoContext(ctx, "nodes not visible, capacity is what the configuration says")
 		return nil
 	}
 	w.mu.Lock()
 	w.seesNodes = true
 	w.mu.Unlock()
-	cluster := informers.NewSharedInformerFactoryWithOptions(w.config.Client, 0)
+	cluster := informers.NewSharedInformerFactoryWithOptions(w.config.Client, 0,
+		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = w.config.VisibleNodes }))
 	if _, err := w.start(ctx, running, cluster.Core().V1().Nodes().Informer(), trimNode, w.nodeHandler()); err != nil {
 		return fmt.Errorf("watch nodes: %w", err)
 	}
 	namespaces := w.config.Namespaces
-	if w.watchable(ctx, "pods", metav1.NamespaceAll) {
+	if w.watchable(ctx, "pods", metav1.NamespaceAll, w.config.Selector) {
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, namespace := range namespaces {
@@ -57,7 +58,7 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 		}
 	}
 	namespace := w.ownNamespace()
-	if namespace == "" || !w.watchable(ctx, "resourcequotas", namespace) {
+	if namespace == "" || !w.watchable(ctx, "resourcequotas", namespace, "") {
 		return nil
 	}
 	own := informers.NewSharedInformerFactoryWithOptions(w.config.Client, 0, informers.WithNamespace(namespace))
@@ -67,18 +68,22 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 	return nil
 }
 
-// watchable reports whether the sidecar may list and watch a resource. It asks
-// until it gets an answer: a cluster that is down now must not cost the capacity
+// watchable reports whether the sidecar may list and watch what a label selector
+// selects of a resource. It asks until it gets an answer: a cluster that is down now must not cost the capacity
 // for good.
-func (w *Watcher) watchable(ctx context.Context, resource, namespace string) bool {
+func (w *Watcher) watchable(ctx context.Context, resource, namespace, selector string) bool {
 	for _, verb := range []string{"list", "watch"} {
-		allowed, err := may(ctx, w.config.Client, verb, resource, namespace)
+		wanted := authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource}
+		if selector != "" {
+			wanted.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: selector}
+		}
+		allowed, err := may(ctx, w.config.Client, wanted)
 		for err != nil {
 			logging.From(ctx).WarnContext(ctx, "rights not known, asking again", "verb", verb, "resource", resource, "error", err)
 			if !pause(ctx, askAgain) {
 				return false
 			}
-			allowed, err = may(ctx, w.config.Client, verb, resource, namespace)
+			allowed, err = may(ctx, w.config.Client, wanted)
 		}
 		if !allowed {
 			return false
@@ -100,15 +105,13 @@ func pause(ctx context.Context, length time.Duration) bool {
 }
 
 // may asks the target cluster whether the sidecar has a right.
-func may(ctx context.Context, client kubernetes.Interface, verb, resource, namespace string) (bool, error) {
-	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource},
-	}}
+func may(ctx context.Context, client kubernetes.Interface, wanted authorizationv1.ResourceAttributes) (bool, error) {
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &wanted}}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
-		return false, fmt.Errorf("ask for the right to %s %s: %w", verb, resource, err)
+		return false, fmt.Errorf("ask for the right to %s %s: %w", wanted.Verb, wanted.Resource, err)
 	}
 	return answer.Status.Allowed, nil
 }

@@ -34,7 +34,9 @@ type Config struct {
 	Namespaces []string
 	// Selector is added to every list of pods, for clusters that demand one.
 	Selector string
-	Capacity CapacityConfig
+	// VisibleNodes is the selector of every list of nodes, for clusters that demand one.
+	VisibleNodes string
+	Capacity     CapacityConfig
 }
 
 // Watcher follows the target cluster.

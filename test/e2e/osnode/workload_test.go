@@ -29,11 +29,12 @@ import (
 // workload is a pod that does nothing until it is deleted.
 type workload struct {
 	name, cpu string
-	// pool is the value of the label that it selects nodes by, and tolerates the taint of.
+	// pool is the value of the label that it selects nodes by. The platform's admission adds what the pod tolerates.
 	pool string
-	// node selects one node instead; the pod still tolerates only what its owner's pods do.
-	node     string
-	tolerate []string
+	// node selects one node instead.
+	node string
+	// shared lets it use the project's nodes, too.
+	shared bool
 }
 
 func (w workload) pod() *corev1.Pod {
@@ -52,10 +53,8 @@ func (w workload) pod() *corev1.Pod {
 			}},
 		},
 	}
-	for _, value := range append([]string{w.pool}, w.tolerate...) {
-		if value != "" {
-			pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{Key: osnodev1.TaintPool, Value: value, Effect: corev1.TaintEffectNoSchedule})
-		}
+	if w.shared {
+		pod.Annotations = map[string]string{"osn.infn.it/policy": string(osnodev1.PolicyShared)}
 	}
 	return pod
 }

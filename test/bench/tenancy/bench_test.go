@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build bench
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/cloudveneto/caas/internal/bench"
+)
+
+const exposed = `# HELP took Seconds.
+# TYPE took histogram
+took_bucket{result="accepted",le="0.001"} 0
+took_bucket{result="accepted",le="0.002"} 50
+took_bucket{result="accepted",le="0.004"} 100
+took_bucket{result="accepted",le="+Inf"} 100
+took_bucket{result="refused",le="0.001"} 10
+took_bucket{result="refused",le="0.002"} 10
+took_bucket{result="refused",le="0.004"} 10
+took_bucket{result="refused",le="+Inf"} 10
+took_sum{result="accepted"} 0.23
+took_sum{result="refused"} 0.01
+other 7
+`
+
+func TestExposition(t *testing.T) {
+	t.Parallel()
+	all, err := parse(exposed)
+	require.NoError(t, err)
+	assert.InDelta(t, 2, all.quantile("took", `result="accepted"`, 0.5), 1e-9, "in milliseconds, of the series with the label")
+	assert.InDelta(t, 3.9, all.quantile("took", `result="accepted"`, 0.975), 1e-9)
+	assert.InDelta(t, 1.9, all.quantile("took", "", 0.5), 1e-9, "of all series together")
+	assert.InDelta(t, 0.24, all.sum("took_sum", ""), 1e-9)
+	assert.InDelta(t, 0.01, all.sum("took_sum", `result="refused"`), 1e-9)
+	later, err := parse("other 9\nnew 1\n")
+	require.NoError(t, err)
+	assert.Equal(t, exposition{"other": 2, "new": 1}, later.since(all))
+	_, err = parse("broken\n")
+	require.ErrorContains(t, err, "broken")
+}
+
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	var all times
+	for i := range 20 {
+		all = append(all, time.Duration(20-i)*time.Second)
+	}
+	assert.InDelta(t, 10_000, all.at(50), 0)
+	assert.InDelta(t, 20_000, all.at(99), 0)
+	failure := errors.New("no")
+	require.ErrorIs(t, all.timed(func() error { return failure }), failure)
+	assert.Len(t, all, 21)
+}
+
+// TestSteadily waits for nobody: what is slow does not make others later.
+func TestSteadily(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	began := time.Now()
+	took, err := steadily(t.Context(), 100, 200*time.Millisecond, func(_ context.Context, n int) error {
+		asked.Add(1)
+		if n == 0 {
+			time.Sleep(150 * time.Millisecond)
+			return errors.New("the first")
+		}
+		return nil
+	})
+	require.ErrorContains(t, err, "the first")
+	assert.EqualValues(t, 20, asked.Load())
+	assert.Len(t, took, 20)
+	assert.GreaterOrEqual(t, time.Since(began), 190*time.Millisecond)
+	assert.GreaterOrEqual(t, took.at(100), 150.0)
+	assert.Less(t, took.at(50), 100.0)
+}
+
+// TestQuestions ask about what is Alice's as often as about what is not.
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	all, err := questions()
+	require.NoError(t, err)
+	denied := 0
+	for _, one := range all {
+		assert.NotEmpty(t, one.body)
+		if one.denied {
+			denied++
+		}
+	}
+	assert.InDelta(t, len(all)/2, denied, float64(len(all))/20)
+}
+
+func TestPublishReplacesFiguresOfTheSameName(t *testing.T) {
+	t.Parallel()
+	o := &options{out: filepath.Join(t.TempDir(), "out", "latest.json"), progress: io.Discard}
+	for _, value := range []float64{1, 2} {
+		report := &bench.Report{Progress: io.Discard}
+		report.Add("one", value, "s", bench.Lower)
+		require.NoError(t, o.publish(report))
+	}
+	known, err := figures(o.out)
+	require.NoError(t, err)
+	require.Len(t, known, 1)
+	assert.InDelta(t, 2, known[0].Value, 0)
+}
+
+func TestParts(t *testing.T) {
+	t.Parallel()
+	o := &options{focus: []string{"authz", "nothing"}}
+	_, err := o.chosen()
+	require.ErrorContains(t, err, `--focus "nothing"`)
+	o = &options{focus: []string{"authn"}, binDir: t.TempDir()}
+	_, err = o.chosen()
+	require.ErrorContains(t, err, "kube-mt-authn")
+	var out bytes.Buffer
+	command := newCommand()
+	command.SetOut(&out)
+	command.SetArgs([]string{"--help"})
+	require.NoError(t, command.ExecuteContext(t.Context()))
+	for _, part := range parts() {
+		assert.True(t, strings.Contains(out.String(), "  "+part.name+" "), part.name)
+	}
+}
