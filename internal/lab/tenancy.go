@@ -42,6 +42,7 @@ func (l *Lab) site() (mtconfig.Site, error) {
 		Directory: l.path("mt"), APIServer: caas.InsideServer(), Replicas: webhookReplicas, ProgramDir: l.state.Programs,
 		ClusterCA: mtconfig.CA{CertFile: caas.dir("pki", "ca.crt"), KeyFile: caas.dir("pki", "ca.key")},
 		Keystone:  &mtconfig.Keystone{AuthURL: l.insideKeystone(), CAFile: l.keystoneFile("ca.crt")},
+		Tenants:   map[string]any{}, // with its defaults: namespaces of projects whose members log in
 		Proxy:     &mtconfig.Proxy{Listen: l.insideProxy(), Names: []string{gateway().String(), loopback, "localhost"}},
 	}.Complete()
 }

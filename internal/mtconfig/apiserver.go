@@ -4,14 +4,17 @@ package mtconfig
 
 import "strings"
 
-// APIServerArgs are the further arguments of the kube-apiserver on the machine. It must have no --authorization-mode then.
+// APIServerArgs are the further arguments of the kube-apiserver on the machine. It must have no --authorization-mode and no
+// --anonymous-auth then. Watches end after five to ten minutes, so that those of users who have been removed do.
 func (s Site) APIServerArgs() []string {
 	return []string{
+		"--authentication-config=" + s.path(AuthenticationFile),
 		"--authentication-token-webhook-config-file=" + s.path(AuthnKubeconfig),
 		"--authentication-token-webhook-version=v1",
 		"--authentication-token-webhook-cache-ttl=30s",
 		"--authorization-config=" + s.path(AuthorizationFile),
 		"--admission-control-config-file=" + s.path(AdmissionFile),
+		"--min-request-timeout=300",
 	}
 }
 

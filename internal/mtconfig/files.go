@@ -17,9 +17,10 @@ import (
 
 // Files in the directory that others name.
 const (
-	AuthorizationFile = "authorization.yaml"
-	AdmissionFile     = "apiserver-admission.yaml"
-	AuthnKubeconfig   = "authn.kubeconfig"
+	AuthenticationFile = "authentication.yaml"
+	AuthorizationFile  = "authorization.yaml"
+	AdmissionFile      = "apiserver-admission.yaml"
+	AuthnKubeconfig    = "authn.kubeconfig"
 	// RightsFile, TenantRoleFile, PoliciesFile and WebhooksFile are to be applied in this order.
 	RightsFile     = "manifests/1-rbac.yaml"
 	TenantRoleFile = "manifests/2-tenant-role.yaml"
@@ -54,6 +55,7 @@ func (s Site) files(ca []byte) (map[string]string, error) {
 		AuthnKubeconfig:             "kube-mt-authn/authn.kubeconfig",
 		"authz.kubeconfig":          "kube-mt-authz/authz.kubeconfig",
 		"webhook-client.kubeconfig": "kube-mt-admission/webhook-client.kubeconfig",
+		AuthenticationFile:          "kube-mt-authn/authentication.yaml",
 		AdmissionFile:               "kube-mt-admission/apiserver-admission.yaml",
 		TenantRoleFile:              "kube-mt-authz/tenant-role.yaml",
 		PoliciesFile:                "kube-mt-admission/policies.yaml",

@@ -15,7 +15,7 @@ const (
 	// decisionTimeout is less than the API server's patience, so that it hears the reason.
 	decisionTimeout = 2500 * time.Millisecond
 	// lookupTimeout bounds one question to the API server.
-	lookupTimeout = time.Second
+	lookupTimeout = 2 * time.Second
 )
 
 // find returns the object of that name, or nil when there is none. What the index has not

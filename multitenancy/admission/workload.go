@@ -146,6 +146,7 @@ func added(references, old []Reference) []Reference {
 }
 
 // checkReferences wants every referenced object to be the owner's; strict wants it to exist.
+// Without, what is known is enough: the pod is looked at again before anything is read for it.
 func (a *Admitter) checkReferences(ctx context.Context, r *review, references []Reference, owner string, strict bool) {
 	seen := map[Key]bool{}
 	for _, reference := range references {
@@ -157,7 +158,10 @@ func (a *Admitter) checkReferences(ctx context.Context, r *review, references []
 			continue
 		}
 		seen[key] = true
-		found, err := a.find(ctx, key)
+		found, err := a.index.Find(key), error(nil)
+		if strict {
+			found, err = a.find(ctx, key)
+		}
 		switch {
 		case err != nil:
 			r.cannotTell(err)

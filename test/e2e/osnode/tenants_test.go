@@ -111,6 +111,7 @@ func TestOsnodePlatformPool(t *testing.T) {
 	}
 	guest := workload{name: "guest", cpu: "1", pool: "p-" + host.ID}.pod()
 	guest.Namespace = guests
+	guest.Spec.NodeSelector[osnodev1.LabelPool] = "burst" // the lab's own nodes are the same project's
 	guest.Spec.Tolerations = []corev1.Toleration{{Key: osnodev1.TaintPool, Value: "p-" + host.ID, Effect: corev1.TaintEffectNoSchedule}}
 	eventually(t, "the guest can be made: its ServiceAccount is there", func(ctx context.Context) (bool, string) {
 		err := w.client.Create(ctx, guest)
