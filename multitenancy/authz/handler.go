@@ -23,9 +23,10 @@ const (
 	// Path is where reviews are answered.
 	Path = "/authorize"
 	// MaxReview is the size of the largest review that is read. A label selector is the only large part of one. What is
-	// larger is denied, as long as it is not larger than anything that the API server makes of a request: MaxBody.
+	// larger is denied.
 	MaxReview = 1 << 20
-	MaxBody   = 32 << 20
+	// MaxBody is larger than anything that the API server makes of a request.
+	MaxBody = 32 << 20
 	// maxQuestions is how many objects one decision may have to ask for: the namespace, the ServiceAccount who asks,
 	// and the object.
 	maxQuestions = 3

@@ -18,7 +18,12 @@ import (
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
 )
 
-const defaultWorkers = 20
+const (
+	// defaultWorkers are many because most wait for OpenStack, and news must not wait for them.
+	defaultWorkers = 60
+	// mostCreations is how many creations are under way at a time.
+	mostCreations = 10
+)
 
 // Config is what a Reconciler is made of.
 type Config struct {
@@ -41,7 +46,7 @@ type Config struct {
 	Clock func() time.Time
 	// Timers are DefaultTimers where 0.
 	Timers Timers
-	// Workers is how many nodes are worked on at a time; 20 if 0.
+	// Workers is how many nodes are worked on at a time; 60 if 0.
 	Workers int
 	// Metrics MAY be nil.
 	Metrics prometheus.Registerer
@@ -110,7 +115,7 @@ func New(config Config) (*Reconciler, error) {
 	}
 	return &Reconciler{
 		Config: config, metrics: numbers, memories: map[types.UID]*memory{},
-		slots: make(chan struct{}, max(config.Workers/2, 1)),
+		slots: make(chan struct{}, min(max(config.Workers/2, 1), mostCreations)),
 		transient: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 			config.Timers.RetryFirst, config.Timers.RetryMost),
 	}, nil

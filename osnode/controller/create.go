@@ -21,7 +21,7 @@ const turnDelay = time.Second
 
 // create goes through all that comes before a machine, if there is none. A machine that
 // may have been asked for is looked for first. OpenStack can take a minute to take a request,
-// so only half of the workers do this: there are always others for the objects that are new,
+// so only some of the workers do this: there are always others for the objects that are new,
 // that have their machine, or that are being deleted.
 func (r *Reconciler) create(ctx context.Context, p *pass) (flow, error) {
 	if p.osn.Status.Server != nil {

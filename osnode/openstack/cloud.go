@@ -117,13 +117,13 @@ func (c *Cloud) inProject(ctx context.Context, account cloud.Account, do func(ct
 // asOwner does something with the owner's identity, within so many times the operation's
 // usual deadline.
 func (c *Cloud) asOwner(
-	ctx context.Context, account cloud.Account, times time.Duration, do func(ctx context.Context, at here) error,
+	ctx context.Context, account cloud.Account, times int, do func(ctx context.Context, at here) error,
 ) error {
 	p, err := c.site(account)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, times*p.Timeout.Duration)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(times)*p.Timeout.Duration)
 	defer cancel()
 	mode, s, err := c.authorize(ctx, p, account)
 	if err != nil {

@@ -26,7 +26,7 @@ func RunConcurrently(ctx context.Context, s *site.Site, options Options) (Result
 	began := time.Now()
 	group, groupCtx := errgroup.WithContext(ctx)
 	for i, a := range actors() {
-		generator := options.generator(uint64(i) + 1) //nolint:gosec // it is small
+		generator := options.generator(uint64(i) + 1)
 		group.Go(func() error {
 			for range options.Steps / len(actors()) {
 				if err := crowd.step(groupCtx, generator.next([]actor{a}, nil)); err != nil {

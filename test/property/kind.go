@@ -3,6 +3,8 @@
 package property
 
 import (
+	"maps"
+
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/cloudveneto/caas/multitenancy/tenant"
@@ -30,9 +32,7 @@ func (k kind) body(name, value, secret string, labels object) object {
 		metadata["labels"] = labels
 	}
 	body := object{"apiVersion": k.GroupVersion().String(), "kind": k.name, "metadata": metadata}
-	for key, part := range k.rest(secret) {
-		body[key] = part
-	}
+	maps.Copy(body, k.rest(secret))
 	return body
 }
 

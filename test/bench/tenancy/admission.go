@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -52,26 +53,9 @@ func runAdmission(ctx context.Context, o *options, report *bench.Report) error {
 		path string
 		pod  *corev1.Pod
 	}{{"/mutate", raw}, {"/validate", stored}} {
-		review, err := podReview(half.pod)
-		if err != nil {
+		if err := o.admit(ctx, client, "https://"+w.Address(site.Admission), half.path, half.pod, report); err != nil {
 			return err
 		}
-		o.say("  %d pods per second to %s for %s\n", podRate, half.path, o.period)
-		ask := func(ctx context.Context, _ int) error {
-			answer, err := post(ctx, client, "https://"+w.Address(site.Admission)+half.path, review)
-			if err == nil && !bytes.Contains(answer, []byte(`"allowed":true`)) {
-				err = fmt.Errorf("%s", answer)
-			}
-			return err
-		}
-		_, errWarm := steadily(ctx, podRate, o.period/10, ask) // connections are made
-		took, err := steadily(ctx, podRate, o.period, ask)
-		if err := errors.Join(errWarm, err); err != nil {
-			return err
-		}
-		name := fmt.Sprintf("admission: %s of a pod at %d/s, %d objects", half.path, podRate, o.objects)
-		report.Add(name+": p50", took.at(50), "ms", bench.Lower)
-		report.AddTarget(name+": p99", took.at(99), "ms", bench.Lower, admissionLimit)
 	}
 	pid, err := w.PID(site.Admission)
 	if err != nil {
@@ -82,6 +66,31 @@ func runAdmission(ctx context.Context, o *options, report *bench.Report) error {
 		return err
 	}
 	report.Add(fmt.Sprintf("admission: memory, %d objects", o.objects), memory/mebibyte, "MiB", bench.Lower)
+	return nil
+}
+
+// admit asks one of the webhooks about a pod, again and again.
+func (o *options) admit(ctx context.Context, client *http.Client, address, path string, pod *corev1.Pod, report *bench.Report) error {
+	review, err := podReview(pod)
+	if err != nil {
+		return err
+	}
+	o.say("  %d pods per second to %s for %s\n", podRate, path, o.period)
+	ask := func(ctx context.Context, _ int) error {
+		answer, err := post(ctx, client, address+path, review)
+		if err == nil && !bytes.Contains(answer, []byte(`"allowed":true`)) {
+			err = fmt.Errorf("%s", answer)
+		}
+		return err
+	}
+	_, errWarm := steadily(ctx, podRate, o.period/10, ask) // connections are made
+	took, err := steadily(ctx, podRate, o.period, ask)
+	if err := errors.Join(errWarm, err); err != nil {
+		return err
+	}
+	name := fmt.Sprintf("admission: %s of a pod at %d/s, %d objects", path, podRate, o.objects)
+	report.Add(name+": p50", took.at(50), "ms", bench.Lower)
+	report.AddTarget(name+": p99", took.at(99), "ms", bench.Lower, admissionLimit)
 	return nil
 }
 

@@ -44,7 +44,7 @@ func runProperty(ctx context.Context, o *options, report *bench.Report) error {
 			play, how = property.RunConcurrently, "at the same time"
 		}
 		result, err := play(ctx, s, property.Options{
-			Seed: o.seed + uint64(n), Steps: o.steps / histories, Crowded: n%(2*concurrent) == concurrent-1, //nolint:gosec // n is small
+			Seed: o.seed + uint64(n), Steps: o.steps / histories, Crowded: n%(2*concurrent) == concurrent-1,
 		})
 		if err != nil {
 			wrong++

@@ -6,7 +6,6 @@ package tenancy_test
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
@@ -141,7 +140,7 @@ func aggregatedAPI(t *testing.T, w *world) {
 			_, _ = io.WriteString(out, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"`+group+`/v1","resources":[{"name":"things","namespaced":true,"kind":"Thing","verbs":["get","list"]}]}`)
 			return
 		}
-		_ = json.NewEncoder(out).Encode(map[string]any{"apiVersion": group + "/v1", "kind": "ThingList", "items": []any{map[string]any{"metadata": map[string]any{"name": w.marker}}}})
+		_, _ = io.WriteString(out, `{"apiVersion":"`+group+`/v1","kind":"ThingList","items":[{"metadata":{"name":"`+w.marker+`"}}]}`)
 	})}
 	require.NoError(t, err)
 	done := make(chan struct{})

@@ -136,8 +136,10 @@ func webhookFaults(t *testing.T, w *world) {
 		behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: asideAddress})
 		behind.Transport = w.asks(t).Transport
 		return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+			late := time.NewTimer(delay)
+			defer late.Stop()
 			select {
-			case <-time.After(delay):
+			case <-late.C:
 			case <-r.Context().Done():
 				return
 			}

@@ -139,18 +139,18 @@ func essence(object *unstructured.Unstructured) map[string]any {
 }
 
 // untouched remembers objects, and the function that it returns looks whether they are as they were.
-func (w *world) untouched(t testing.TB, paths ...string) (check func()) {
-	t.Helper()
+func (w *world) untouched(tb testing.TB, paths ...string) (check func()) {
+	tb.Helper()
 	before := map[string]map[string]any{}
 	for _, path := range paths {
-		before[path] = essence(w.root.gets(t, path).object)
+		before[path] = essence(w.root.gets(tb, path).object)
 	}
 	return func() {
-		t.Helper()
+		tb.Helper()
 		for path, was := range before {
-			got := w.root.do(t, http.MethodGet, path, "")
-			if assert.Equal(t, http.StatusOK, got.code, "%s has gone", path) {
-				assert.Equal(t, was, essence(got.object), "%s has changed", path)
+			got := w.root.do(tb, http.MethodGet, path, "")
+			if assert.Equal(tb, http.StatusOK, got.code, "%s has gone", path) {
+				assert.Equal(tb, was, essence(got.object), "%s has changed", path)
 			}
 		}
 	}
@@ -166,13 +166,13 @@ func bobs() []string {
 }
 
 // eventually waits until it is so.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	require.Eventually(t, done, patience, 2*interval, what)
+func eventually(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
+	require.Eventually(tb, done, patience, 2*interval, what)
 }
 
 // stays looks for a while whether it is so and remains so.
-func stays(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	assert.Never(t, func() bool { return !so() }, 3*time.Second, 4*interval, what)
+func stays(tb testing.TB, what string, so func() bool) {
+	tb.Helper()
+	assert.Never(tb, func() bool { return !so() }, 3*time.Second, 4*interval, what)
 }

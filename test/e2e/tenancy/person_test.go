@@ -74,17 +74,17 @@ type answer struct {
 }
 
 // items are those of a list.
-func (a answer) items(t testing.TB) []unstructured.Unstructured {
-	t.Helper()
+func (a answer) items(tb testing.TB) []unstructured.Unstructured {
+	tb.Helper()
 	list, err := a.object.ToList()
-	require.NoError(t, err, "%s", a.body)
+	require.NoError(tb, err, "%s", a.body)
 	return list.Items
 }
 
-func (a answer) names(t testing.TB) []string {
-	t.Helper()
+func (a answer) names(tb testing.TB) []string {
+	tb.Helper()
 	var names []string
-	for _, item := range a.items(t) {
+	for _, item := range a.items(tb) {
 		names = append(names, item.GetName())
 	}
 	return names
@@ -92,22 +92,22 @@ func (a answer) names(t testing.TB) []string {
 
 // do makes a request. The body is YAML; headers are names and values. Whatever comes back must not have Bob's marker in it,
 // unless it is Bob who asked.
-func (p person) do(t testing.TB, method, path, body string, headers ...string) answer {
-	t.Helper()
-	got, err := p.try(t.Context(), method, path, body, headers...)
-	require.NoError(t, err, "%s %s", method, path)
-	p.keepsSecrets(t, method+" "+path, got.body)
+func (p person) do(tb testing.TB, method, path, body string, headers ...string) answer {
+	tb.Helper()
+	got, err := p.try(tb.Context(), method, path, body, headers...)
+	require.NoError(tb, err, "%s %s", method, path)
+	p.keepsSecrets(tb, method+" "+path, got.body)
 	return got
 }
 
 // keepsSecrets fails when somebody sees what is Bob's.
-func (p person) keepsSecrets(t testing.TB, what string, text []byte) {
-	t.Helper()
+func (p person) keepsSecrets(tb testing.TB, what string, text []byte) {
+	tb.Helper()
 	if p.trusted || p.id == p.bob.id || p.marker == "" {
 		return
 	}
 	if p.tells(text) {
-		assert.Fail(t, "LEAK", "%s saw what is Bob's: %s", p.name, what)
+		assert.Fail(tb, "LEAK", "%s saw what is Bob's: %s", p.name, what)
 	}
 }
 
@@ -160,34 +160,34 @@ func (p person) try(ctx context.Context, method, path, body string, headers ...s
 }
 
 // creates makes an object that the person may make.
-func (p person) creates(t testing.TB, resource, object string) *unstructured.Unstructured {
-	t.Helper()
-	got := p.do(t, http.MethodPost, resource, object)
-	require.Equal(t, http.StatusCreated, got.code, "%s creates %s: %s", p.name, resource, got.body)
+func (p person) creates(tb testing.TB, resource, object string) *unstructured.Unstructured {
+	tb.Helper()
+	got := p.do(tb, http.MethodPost, resource, object)
+	require.Equal(tb, http.StatusCreated, got.code, "%s creates %s: %s", p.name, resource, got.body)
 	return got.object
 }
 
 // gets reads what the person may read.
-func (p person) gets(t testing.TB, path string) answer {
-	t.Helper()
-	got := p.do(t, http.MethodGet, path, "")
-	require.Equal(t, http.StatusOK, got.code, "%s reads %s: %s", p.name, path, got.body)
+func (p person) gets(tb testing.TB, path string) answer {
+	tb.Helper()
+	got := p.do(tb, http.MethodGet, path, "")
+	require.Equal(tb, http.StatusOK, got.code, "%s reads %s: %s", p.name, path, got.body)
 	return got
 }
 
 // removes deletes what the person may delete.
-func (p person) removes(t testing.TB, path string) {
-	t.Helper()
-	got := p.do(t, http.MethodDelete, path, "")
-	require.Contains(t, []int{http.StatusOK, http.StatusAccepted}, got.code, "%s deletes %s: %s", p.name, path, got.body)
+func (p person) removes(tb testing.TB, path string) {
+	tb.Helper()
+	got := p.do(tb, http.MethodDelete, path, "")
+	require.Contains(tb, []int{http.StatusOK, http.StatusAccepted}, got.code, "%s deletes %s: %s", p.name, path, got.body)
 }
 
 // denied makes a request that is refused, with these words.
-func (p person) denied(t testing.TB, words, method, path, body string, headers ...string) {
-	t.Helper()
-	got := p.do(t, method, path, body, headers...)
-	assert.Equal(t, http.StatusForbidden, got.code, "%s: %s %s: %s", p.name, method, path, got.body)
-	assert.Contains(t, got.status.Message, words, "%s %s", method, path)
+func (p person) denied(tb testing.TB, words, method, path, body string, headers ...string) {
+	tb.Helper()
+	got := p.do(tb, method, path, body, headers...)
+	assert.Equal(tb, http.StatusForbidden, got.code, "%s: %s %s: %s", p.name, method, path, got.body)
+	assert.Contains(tb, got.status.Message, words, "%s %s", method, path)
 }
 
 // unique is a name that was never used.
@@ -201,49 +201,49 @@ const (
 )
 
 // patches changes an object by a patch that merges.
-func (p person) patches(t testing.TB, path, patch string) answer {
-	t.Helper()
-	return p.do(t, http.MethodPatch, path, patch, "Content-Type", mergePatch)
+func (p person) patches(tb testing.TB, path, patch string) answer {
+	tb.Helper()
+	return p.do(tb, http.MethodPatch, path, patch, "Content-Type", mergePatch)
 }
 
 // kubeconfig is a file with which kubectl is the person.
-func (p person) kubeconfig(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kubeconfig")
+func (p person) kubeconfig(tb testing.TB) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "kubeconfig")
 	config := clientcmdapi.NewConfig()
 	ca := filepath.Join(p.lab.Dir(), "mt", "cluster-ca.crt")
 	config.Clusters["caas"] = &clientcmdapi.Cluster{Server: p.server, CertificateAuthority: ca}
 	config.AuthInfos["me"] = &clientcmdapi.AuthInfo{Token: p.token}
 	config.Contexts["caas"] = &clientcmdapi.Context{Cluster: "caas", AuthInfo: "me", Namespace: p.namespace}
 	config.CurrentContext = "caas"
-	require.NoError(t, clientcmd.WriteToFile(*config, path))
+	require.NoError(tb, clientcmd.WriteToFile(*config, path))
 	return path
 }
 
 // command is kubectl inside the lab, as the person.
-func (p person) command(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
-	t.Helper()
-	args = append([]string{"--net=" + p.lab.NetNS(), p.lab.Kubectl(), "--kubeconfig=" + p.kubeconfig(t), "--cache-dir=" + t.TempDir()}, args...)
+func (p person) command(ctx context.Context, tb testing.TB, args ...string) *exec.Cmd {
+	tb.Helper()
+	args = append([]string{"--net=" + p.lab.NetNS(), p.lab.Kubectl(), "--kubeconfig=" + p.kubeconfig(tb), "--cache-dir=" + tb.TempDir()}, args...)
 	command := exec.CommandContext(ctx, "nsenter", args...)
-	command.Env = append(os.Environ(), "HOME="+t.TempDir())
+	command.Env = append(os.Environ(), "HOME="+tb.TempDir())
 	command.Dir = filepath.Join(p.source, "examples", "tenancy")
 	return command
 }
 
 // tries runs kubectl and returns all that it prints.
-func (p person) tries(t testing.TB, args ...string) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func (p person) tries(tb testing.TB, args ...string) (string, error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
-	out, err := p.command(ctx, t, args...).CombinedOutput()
-	p.keepsSecrets(t, "kubectl "+strings.Join(args, " "), out)
+	out, err := p.command(ctx, tb, args...).CombinedOutput()
+	p.keepsSecrets(tb, "kubectl "+strings.Join(args, " "), out)
 	return string(out), err
 }
 
 // kubectl runs kubectl, which has to succeed.
-func (p person) kubectl(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := p.tries(t, args...)
-	require.NoError(t, err, "%s: kubectl %v: %s", p.name, args, out)
+func (p person) kubectl(tb testing.TB, args ...string) string {
+	tb.Helper()
+	out, err := p.tries(tb, args...)
+	require.NoError(tb, err, "%s: kubectl %v: %s", p.name, args, out)
 	return out
 }

@@ -205,8 +205,11 @@ func (w *world) may(t *testing.T, who person, verb, group, resource, name string
 func copyAndForward(t *testing.T, w *world) {
 	for _, who := range []person{w.alice, w.alice.proxied()} {
 		for _, args := range [][]string{
-			{"cp", "p-b:/www/index.html", t.TempDir() + "/stolen"}, {"cp", "/etc/hostname", "p-b:/www/index.html"},
-			{"port-forward", "svc/svc-b", "18080:80"}, {"port-forward", "pod/p-b", "18080:8080"}, {"port-forward", "deployment/d-b", "18080:80"},
+			{"cp", "p-b:/www/index.html", t.TempDir() + "/stolen"},
+			{"cp", "/etc/hostname", "p-b:/www/index.html"},
+			{"port-forward", "svc/svc-b", "18080:80"},
+			{"port-forward", "pod/p-b", "18080:8080"},
+			{"port-forward", "deployment/d-b", "18080:80"},
 		} {
 			out, err := who.tries(t, args...)
 			require.Error(t, err, "%v", args)

@@ -86,8 +86,12 @@ func applyOthers(t *testing.T, w *world) {
 	}
 	manifest := writeFile(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c-b}\ndata: {of: stolen}\n")
 	for _, args := range [][]string{
-		{"apply", "-f", manifest}, {"apply", "--server-side", "-f", manifest}, {"apply", "--server-side", "--force-conflicts", "-f", manifest},
-		{"replace", "--force", "-f", manifest}, {"edit", "configmap/c-b"}, {"annotate", "configmap/c-b", "a=b"},
+		{"apply", "-f", manifest},
+		{"apply", "--server-side", "-f", manifest},
+		{"apply", "--server-side", "--force-conflicts", "-f", manifest},
+		{"replace", "--force", "-f", manifest},
+		{"edit", "configmap/c-b"},
+		{"annotate", "configmap/c-b", "a=b"},
 	} {
 		for _, who := range []person{w.alice, w.alice.proxied()} {
 			out, err := who.tries(t, args...)

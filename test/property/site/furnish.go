@@ -86,7 +86,9 @@ func (s *Site) review(w http.ResponseWriter, r *http.Request) {
 		review.Status.User = authenticationv1.UserInfo{Username: user.Name, UID: user.UID, Groups: user.Groups, Extra: extra}
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(review) // half an answer is none to the API server
+	if err := json.NewEncoder(w).Encode(review); err != nil {
+		return // half an answer is none to the API server
+	}
 }
 
 // furnish gives the webhooks their rights, the projects their namespaces, starts the programs and has them asked.
@@ -175,7 +177,7 @@ func (s *Site) awaitAdmission(ctx context.Context, token, owner, namespace strin
 		made, err := try(nil)
 		if err != nil || tenant.OwnerOf(made.Labels).UserID != owner {
 			last = err
-			return false, nil
+			return false, nil //nolint:nilerr // it is tried again, and the last error told in the end
 		}
 		_, last = try(map[string]string{tenant.Prefix + "unknown": "x"})
 		return apierrors.IsForbidden(last), nil

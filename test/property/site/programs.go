@@ -134,7 +134,7 @@ func Await(ctx context.Context, limit, every time.Duration, what string, done fu
 }
 
 func run(ctx context.Context, dir, name string, args ...string) error {
-	command := exec.CommandContext(ctx, name, args...)
+	command := exec.CommandContext(ctx, name, args...) //nolint:gosec // a program of this repository
 	command.Dir = dir
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
