@@ -43,13 +43,10 @@ func condemned(osn *osnodev1.OpenStackNode) bool {
 		osnodev1.ReasonNoValidHost, osnodev1.ReasonQuotaExceeded, osnodev1.ReasonWaiting)
 }
 
-// condemn deletes a machine that never ran, and has the reason for it as its condition:
-// that is what the next passes know it by.
+// condemn gives up a machine that never ran, and has the reason for it as its condition:
+// that is what the next pass, which has it deleted, knows it by. Without it a new process
+// would find a machine that somebody has deleted.
 func (r *Reconciler) condemn(ctx context.Context, p *pass, id string, class cloud.Class, message string) (flow, error) {
-	if err := r.Cloud.Delete(ctx, p.account.Project(), id); err != nil {
-		r.trouble(p, "", err)
-		return stop, nil
-	}
 	p.refused(class, message)
 	reason, count := string(class), p.osn.Status.LastError.Count
 	if class == cloud.ServerError {
@@ -64,20 +61,22 @@ func (r *Reconciler) condemn(ctx context.Context, p *pass, id string, class clou
 	}
 	p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, reason, message)
 	logging.From(ctx).InfoContext(ctx, "server given up", "server", id, "class", class, "attempt", count)
-	p.in(r.Timers.PollCreating)
+	p.in(conflictDelay)
 	return stop, nil
 }
 
-// clear waits until a condemned machine is gone, and asks again if it stays.
+// clear has a condemned machine deleted, waits until it is gone, and asks again if it stays.
 func (r *Reconciler) clear(ctx context.Context, p *pass, server cloud.Server) (flow, error) {
 	if !server.Status.Gone() {
 		p.see(server)
 		since := find(p.osn, osnodev1.ConditionServerReady)
-		if server.TaskState != taskDeleting && p.now.Sub(since.LastTransitionTime.Time) > r.Timers.DeleteAgain {
+		first := r.remember(p.osn.UID, nil).deleting != server.ID
+		if server.TaskState != taskDeleting && (first || p.now.Sub(since.LastTransitionTime.Time) > r.Timers.DeleteAgain) {
 			if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
 				r.trouble(p, "", err)
 				return stop, nil
 			}
+			r.remember(p.osn.UID, func(m *memory) { m.deleting = server.ID })
 			p.reset(since.Type, since.Status, since.Reason, since.Message)
 		}
 		p.in(r.Timers.PollCreating)
@@ -141,20 +140,16 @@ func (r *Reconciler) vanished(ctx context.Context, p *pass) (flow, error) {
 	return stop, nil
 }
 
-// replace has the machine deleted and another one made, with a node id of its own: the
+// replace condemns the machine, to have another one made with a node id of its own: the
 // certificates of the old one must not be good for the new one.
 func (r *Reconciler) replace(ctx context.Context, p *pass, why string) error {
 	if err := r.removeNode(ctx, p); err != nil {
 		return err
 	}
-	if err := r.Cloud.Delete(ctx, p.account.Project(), p.osn.Status.Server.ID); err != nil {
-		r.trouble(p, "", err)
-		return nil
-	}
 	p.tell(eventServerRecreating, "RecreateServer", "Making another virtual machine: %s", why)
 	p.osn.Status.LastError = nil
 	p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonWaiting, "Waiting for the old virtual machine to be gone")
-	p.in(r.Timers.PollCreating)
+	p.in(conflictDelay)
 	return nil
 }
 

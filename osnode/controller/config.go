@@ -84,6 +84,8 @@ type memory struct {
 	idleSince time.Time
 	// overhead is how long the controller itself has made the node wait.
 	overhead time.Duration
+	// deleting is the condemned machine that OpenStack has been asked to delete.
+	deleting string
 	// started is when the machine was first seen to run.
 	started time.Time
 	// complete tells that this process has seen the node from its beginning.

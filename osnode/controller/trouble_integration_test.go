@@ -159,6 +159,28 @@ func TestIntegrationErrorIsRecreated(t *testing.T) {
 	}
 }
 
+// TestIntegrationCondemnedBeforeDeleted: that a machine is given up is written before it is deleted, or a process that
+// ends in between leaves one that somebody seems to have deleted.
+func TestIntegrationCondemnedBeforeDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cloud.Change(func(s *controllertest.State) { s.Faults = []cloud.Fault{{Code: 500, Message: "No valid host was found."}} })
+	w.osn("osn-01")
+	w.drive("osn-01", func() bool {
+		now := w.get("osn-01").Status
+		ready := meta.FindStatusCondition(now.Conditions, osnodev1.ConditionServerReady)
+		return ready != nil && ready.Reason == osnodev1.ReasonNoValidHost
+	})
+	assert.Zero(t, w.cloud.Calls("Delete"))
+	assert.NotNil(t, w.get("osn-01").Status.Server)
+	w.restart()
+	w.drive("osn-01", func() bool { return w.cloud.Calls("Delete") == 1 })
+	w.restart()
+	w.reaches("osn-01", osnodev1.PhaseJoining)
+	assert.Len(t, w.cloud.Servers(), 1)
+	assert.Equal(t, 2, w.cloud.Calls("Create"))
+}
+
 func TestIntegrationErrorForGood(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
