@@ -18,6 +18,7 @@ func newCommand() *cobra.Command {
 		Use: "kubectl-openstack", DisableFlagParsing: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	command.RunE = func(cmd *cobra.Command, args []string) error {
+		leaveNoCore()
 		return run(cmd.Context(), newApp(cmd), args)
 	}
 	return command

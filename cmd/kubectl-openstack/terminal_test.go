@@ -121,6 +121,30 @@ func TestInterruptLeavesTheTerminalAsItWas(t *testing.T) {
 	assert.True(t, s.echoes(t))
 }
 
+// TestNoCoreDump lets the program crash while it has a password, where dumps of any size are wanted.
+func TestNoCoreDump(t *testing.T) {
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_CORE, &before))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: before.Max, Max: before.Max}))
+	t.Cleanup(func() { assert.NoError(t, unix.Setrlimit(unix.RLIMIT_CORE, &before)) })
+	s := openScreen(t)
+	command := person(t, s)
+	command.Dir = t.TempDir()
+	require.NoError(t, command.Start())
+	require.Eventually(t, func() bool { return !s.echoes(t) }, 20*time.Second, 5*time.Millisecond)
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", command.Process.Pid))
+	require.NoError(t, err)
+	assert.Regexp(t, `Max core file size +0 +0 `, string(limits))
+	require.NoError(t, command.Process.Signal(syscall.SIGSEGV))
+	require.Error(t, command.Wait())
+	status, ok := command.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(t, ok)
+	assert.False(t, status.CoreDump())
+	left, err := os.ReadDir(command.Dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
 // TestListOfProcesses looks for secrets where everybody can see them, while the program logs in from each safe source.
 func TestListOfProcesses(t *testing.T) {
 	t.Parallel()
