@@ -164,7 +164,9 @@ func TestIntegrationErrorIsRecreated(t *testing.T) {
 func TestIntegrationCondemnedBeforeDeleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.cloud.Change(func(s *controllertest.State) { s.Faults = []cloud.Fault{{Code: 500, Message: "No valid host was found."}} })
+	w.cloud.Change(func(s *controllertest.State) {
+		s.Faults = []cloud.Fault{{Code: 500, Message: "No valid host was found."}}
+	})
 	w.osn("osn-01")
 	w.drive("osn-01", func() bool {
 		now := w.get("osn-01").Status
