@@ -63,7 +63,7 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 
 .PHONY: e2e
 e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode, drills, tenancy, login or vm picks a group (root)
-	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),^Test$(shell echo $(FOCUS) | sed 's/./\U&/'),.)' ./test/e2e/...
+	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),(?i)^Test$(FOCUS),.)' ./test/e2e/...
 
 .PHONY: bench
 bench: deps-cloud build ## Measure; FOCUS=offload, osnode or tenancy picks a group; writes bench/out/latest.json (root)
