@@ -58,6 +58,6 @@ func (c command) argument() string {
 
 func describe(into *strings.Builder, all []option) {
 	for _, one := range all {
-		fmt.Fprintf(into, "  -%s\n        %s\n", strings.TrimSpace(one.name+" "+one.placeholder), one.help)
+		fmt.Fprintf(into, "  -%s\n        %s\n", strings.TrimSpace(one.name+" "+one.argument), one.help)
 	}
 }

@@ -51,8 +51,8 @@ func (l *list) Set(text string) error {
 
 // option is a flag with its help.
 type option struct {
-	name, placeholder, help string
-	into                    any
+	name, argument, help string
+	into                 any
 	// first is one of those that the user guide shows.
 	first bool
 }

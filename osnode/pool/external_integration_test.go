@@ -48,12 +48,12 @@ func (w *world) autoscaler() externalgrpc.CloudProviderClient {
 func TestIntegrationExternalAutoscaler(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "external")
-	w.pool("work", func(p *osnodev1.OpenStackNodePool) {
+	w.pool("batch", func(p *osnodev1.OpenStackNodePool) {
 		p.Spec.Flavors = []string{"medium", "large"}
 		p.Spec.Autoscaling.Driver, p.Spec.Autoscaling.Min, p.Spec.Autoscaling.Max = osnodev1.DriverExternalGRPC, 1, 4
 	})
 	w.pool("builtin", func(p *osnodev1.OpenStackNodePool) { p.Spec.Flavors = []string{"small"} })
-	w.eventually(func() bool { return w.poolState("work").Status.ReadyReplicas == 1 }, "the least size")
+	w.eventually(func() bool { return w.poolState("batch").Status.ReadyReplicas == 1 }, "the least size")
 	client, ctx := w.autoscaler(), t.Context()
 
 	w.pod("job", "6")
@@ -63,7 +63,7 @@ func TestIntegrationExternalAutoscaler(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all.GetNodeGroups(), 2, "only pools of that driver")
 	medium, large := all.GetNodeGroups()[0], all.GetNodeGroups()[1]
-	assert.Equal(t, "external/work/medium", medium.GetId())
+	assert.Equal(t, "external/batch/medium", medium.GetId())
 	assert.EqualValues(t, 1, medium.GetMinSize())
 	assert.EqualValues(t, 3, large.GetMaxSize(), "the other group has one of four")
 
@@ -81,9 +81,9 @@ func TestIntegrationExternalAutoscaler(t *testing.T) {
 		_, err := client.NodeGroupIncreaseSize(ctx, &externalgrpc.NodeGroupIncreaseSizeRequest{Id: large.GetId(), Delta: 2})
 		return err == nil
 	}, patience, step)
-	w.eventually(func() bool { return w.poolState("work").Status.ReadyReplicas == 3 }, "two more nodes")
+	w.eventually(func() bool { return w.poolState("batch").Status.ReadyReplicas == 3 }, "two more nodes")
 	w.eventually(func() bool { return w.scheduled() == 1 }, "the pod runs")
-	assert.EqualValues(t, 3, *w.poolState("work").Spec.Replicas)
+	assert.EqualValues(t, 3, *w.poolState("batch").Spec.Replicas)
 
 	var nodes *externalgrpc.NodeGroupNodesResponse
 	w.eventually(func() bool {

@@ -66,7 +66,7 @@ func (c Config) makeCatalog(ctx context.Context, l layout, admin string) (err er
 	if c.Driver == Identity {
 		return nil
 	}
-	return session.addServices(ctx, l.Region, placeholder)
+	return session.addServices(ctx, l.Region, templateHost)
 }
 
 // addServices puts every service but Keystone itself that the catalog has not into it.

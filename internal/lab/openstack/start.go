@@ -175,7 +175,7 @@ func (s *Site) personalise(ctx context.Context, l layout, names []string) error 
 			return err
 		}
 		wanted["keystone"], wanted["passwords"] = copied(keystone), passwords
-		wanted["endpoints"] = []string{"//" + placeholder + ":", "//" + strings.TrimSuffix(s.cfg.at(0), "0")}
+		wanted["endpoints"] = []string{"//" + templateHost + ":", "//" + strings.TrimSuffix(s.cfg.at(0), "0")}
 	}
 	if slices.Contains(names, "nova_api") {
 		cell := func(name string) string { return "sqlite:///" + l.path("db", "nova_"+name+".db") }

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// placeholder is the services' host in a template's catalog.
-	placeholder = "site.invalid"
+	// templateHost is the services' host in a template's catalog.
+	templateHost = "site.invalid"
 	// lockInterval is how often a lock that somebody else has is tried.
 	lockInterval = 20 * time.Millisecond
 	// templateTimeout bounds the making of a template; it takes some ten seconds.
@@ -100,8 +100,8 @@ func (c Config) templateKey(ctx context.Context) (string, error) {
 // makeDatabases makes all databases in dir/db.
 func (c Config) makeDatabases(ctx context.Context, dir string) error {
 	l := layout{
-		Dir: dir, Region: c.Region, ServicePassword: password(), Address: placeholder,
-		KeystoneURL:     fmt.Sprintf("http://%s:%d/v3", placeholder, keystonePort),
+		Dir: dir, Region: c.Region, ServicePassword: password(), Address: templateHost,
+		KeystoneURL:     fmt.Sprintf("http://%s:%d/v3", templateHost, keystonePort),
 		KeystoneSockets: []string{"http-socket = " + filepath.Join(dir, "run", "keystone.sock")},
 	}
 	if err := l.write(); err != nil {

@@ -91,6 +91,21 @@ func (s *Server) NodeGroupForNode(ctx context.Context, request *NodeGroupForNode
 	}
 }
 
+// PricingNodePrice is answered Unimplemented, which is how the autoscaler learns that machines
+// have no price: its expander "price" cannot be used.
+func (s *Server) PricingNodePrice(context.Context, *PricingNodePriceRequest) (*PricingNodePriceResponse, error) {
+	return nil, unpriced()
+}
+
+// PricingPodPrice is like PricingNodePrice.
+func (s *Server) PricingPodPrice(context.Context, *PricingPodPriceRequest) (*PricingPodPriceResponse, error) {
+	return nil, unpriced()
+}
+
+func unpriced() error {
+	return grpcstatus.Error(codes.Unimplemented, "OpenStackNodes have no price; use another expander than price")
+}
+
 // GPULabel is the label that nodes with GPUs have.
 func (s *Server) GPULabel(context.Context, *GPULabelRequest) (*GPULabelResponse, error) {
 	return &GPULabelResponse{Label: osnodev1.LabelGPU}, nil

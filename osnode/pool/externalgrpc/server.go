@@ -70,8 +70,8 @@ type Files struct{ Certificate, Key, ClientCA string }
 
 // Server serves pools to cluster-autoscaler.
 type Server struct {
-	UnimplementedCloudProviderServer
-	config Config
+	UnsafeCloudProviderServer // every call is implemented, or this does not compile
+	config                    Config
 }
 
 // New checks the configuration, and that the files can be read.

@@ -34,7 +34,7 @@ import (
 const (
 	serverName = "osnode-controller"
 	clientName = "cluster-autoscaler"
-	groupName  = "cms/work/cloud/veneto.medium" // a flavor's name may have a slash
+	groupName  = "cms/batch/cloud/veneto.medium" // a flavor's name may have a slash
 )
 
 // groups is one group, in memory.
@@ -45,7 +45,7 @@ type groups struct {
 }
 
 func (g *groups) id() pool.GroupID {
-	return pool.GroupID{Pool: types.NamespacedName{Namespace: "cms", Name: "work"}, Flavor: "cloud/veneto.medium"}
+	return pool.GroupID{Pool: types.NamespacedName{Namespace: "cms", Name: "batch"}, Flavor: "cloud/veneto.medium"}
 }
 
 func (g *groups) check(id pool.GroupID) error {
@@ -84,7 +84,7 @@ func (g *groups) Instances(_ context.Context, id pool.GroupID) ([]pool.Instance,
 }
 
 func (g *groups) TemplateNode(_ context.Context, id pool.GroupID) (*corev1.Node, error) {
-	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "planned", Labels: map[string]string{"pool": "work"}}}, g.check(id)
+	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "planned", Labels: map[string]string{"pool": "batch"}}}, g.check(id)
 }
 
 func (g *groups) IdleTTL(_ context.Context, id pool.GroupID) (*metav1.Duration, error) {
@@ -193,6 +193,10 @@ func TestServer(t *testing.T) {
 	assert.Equal(t, "osn.infn.it/gpu", label.GetLabel())
 	_, err = client.PricingNodePrice(ctx, &externalgrpc.PricingNodePriceRequest{})
 	assert.Equal(t, codes.Unimplemented, status.Code(err))
+	assert.ErrorContains(t, err, "use another expander than price")
+	_, err = client.PricingPodPrice(ctx, &externalgrpc.PricingPodPriceRequest{})
+	assert.Equal(t, codes.Unimplemented, status.Code(err))
+	assert.ErrorContains(t, err, "use another expander than price")
 	_, err = client.NodeGroupTargetSize(ctx, &externalgrpc.NodeGroupTargetSizeRequest{Id: "none"})
 	assert.Equal(t, codes.NotFound, status.Code(err))
 	for _, call := range []func() error{
@@ -249,7 +253,7 @@ func TestOldAndNewReleasesReadTheSame(t *testing.T) {
 	}
 	require.Len(t, fields, 2)
 	for _, number := range []protowire.Number{1, 2} {
-		assert.Equal(t, "work", fields[number].Labels["pool"])
+		assert.Equal(t, "batch", fields[number].Labels["pool"])
 	}
 
 	options, err := client.NodeGroupGetOptions(t.Context(), &externalgrpc.NodeGroupAutoscalingOptionsRequest{
