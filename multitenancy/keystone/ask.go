@@ -54,6 +54,11 @@ func (v *Verifier) try(ctx context.Context, subject string) (token, error) {
 		return token{}, fmt.Errorf("ask keystone: %w: %w", errRetry, err)
 	}
 	defer func() { _ = answer.Body.Close() }()
+	// The answer to a question that was given up while it arrived says nothing: a server that is told of it ends with
+	// what it has.
+	if ctx.Err() != nil {
+		return token{}, fmt.Errorf("ask keystone: %w: %w", errRetry, ctx.Err())
+	}
 	if answer.StatusCode != http.StatusOK {
 		return token{}, v.classify(answer.StatusCode)
 	}

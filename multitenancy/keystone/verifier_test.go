@@ -177,7 +177,7 @@ func TestVerifyClassifiesAnswers(t *testing.T) {
 			server.Fail(test.faults...)
 			v := verifier(t, server, func(c *keystone.Config) {
 				if strings.HasPrefix(name, "hangs") {
-					c.Limits.Timeout = time.Second
+					c.Limits.Timeout = 5 * time.Second
 				}
 				if test.service {
 					c.Service = &keystone.Credential{UserName: "service", Project: "service", Password: func() (string, error) { return "secret", nil }}
@@ -192,6 +192,33 @@ func TestVerifyClassifiesAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// late answers the first question only when it has been given up, with what an interrupted server says.
+type late struct {
+	http.RoundTripper
+	done atomic.Bool
+}
+
+func (l *late) RoundTrip(r *http.Request) (*http.Response, error) {
+	if l.done.Swap(true) {
+		return l.RoundTripper.RoundTrip(r)
+	}
+	<-r.Context().Done()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+}
+
+func TestVerifyAsksAgainAfterALateAnswer(t *testing.T) {
+	t.Parallel()
+	server := keystonetest.Start(t)
+	token := keystonetest.Fernet()
+	server.Add(token, keystonetest.Token())
+	v := verifier(t, server, func(c *keystone.Config) {
+		c.Transport, c.Limits.Timeout = &late{RoundTripper: c.Transport}, 5*time.Second
+	})
+	_, err := v.Verify(t.Context(), token)
+	require.NoError(t, err)
+	assert.Len(t, server.Requests(), 1)
 }
 
 func TestServiceUserAsksWithItsOwnToken(t *testing.T) {

@@ -112,8 +112,11 @@ func Text(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
 }
 
-// Hang is a fault that never answers.
-func Hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// Hang is a fault that never answers, not even when the question is given up.
+func Hang(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler) //nolint:forbidigo // how net/http is told to end without an answer
+}
 
 // Requests are the headers of all questions about tokens so far.
 func (s *Server) Requests() []http.Header {
