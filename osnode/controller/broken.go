@@ -5,8 +5,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,16 +23,7 @@ func Fault(fault *cloud.Fault) (class cloud.Class, message string) {
 	if fault == nil || fault.Message == "" {
 		return cloud.ServerError, "OpenStack could not make the virtual machine, and does not say why"
 	}
-	text := strings.ToLower(fault.Message)
-	switch {
-	case fault.Code == http.StatusRequestEntityTooLarge, strings.Contains(text, "quota"),
-		strings.Contains(text, "maximum number of"):
-		return cloud.QuotaExceeded, fault.Message
-	case strings.Contains(text, "no valid host"):
-		return cloud.NoValidHost, fault.Message
-	default:
-		return cloud.ServerError, fault.Message
-	}
+	return fault.Class(), fault.Message
 }
 
 // condemned tells that the recorded machine is to go, for another one or for none.
@@ -66,7 +55,13 @@ func (r *Reconciler) condemn(ctx context.Context, p *pass, id string, class clou
 }
 
 // clear has a condemned machine deleted, waits until it is gone, and asks again if it stays.
-func (r *Reconciler) clear(ctx context.Context, p *pass, server cloud.Server) (flow, error) {
+// With one that is replaced go all that were made beside it: they would fill the project.
+func (r *Reconciler) clear(ctx context.Context, p *pass, servers []cloud.Server, server cloud.Server) (flow, error) {
+	if isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
+		if err := r.reap(ctx, p, servers, server); err != nil {
+			r.trouble(p, "", err)
+		}
+	}
 	if !server.Status.Gone() {
 		p.see(server)
 		since := find(p.osn, osnodev1.ConditionServerReady)

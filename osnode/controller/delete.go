@@ -92,7 +92,7 @@ func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
 		}
 	}
 	if len(left) == 0 {
-		if left, err = r.unlisted(ctx, p); err != nil {
+		if left, err = r.unlisted(ctx, p, listing.At); err != nil {
 			return stop, err
 		}
 	}
@@ -127,11 +127,11 @@ func deletionAsked(p *pass) bool {
 	return has(p.osn, osnodev1.ConditionServerReady, osnodev1.ReasonDeleting)
 }
 
-// unlisted asks OpenStack now for machines of this object that a list may not have, and for
-// the recorded one by its id, in case its metadata were changed.
-func (r *Reconciler) unlisted(ctx context.Context, p *pass) ([]cloud.Server, error) {
+// unlisted asks OpenStack now for machines of this object that a list of that time may not
+// have: such as were asked for shortly before it, or after it, and the recorded one.
+func (r *Reconciler) unlisted(ctx context.Context, p *pass, listed time.Time) ([]cloud.Server, error) {
 	var servers []cloud.Server
-	if r.unsettled(p) > 0 {
+	if intent := p.osn.Status.Intent; intent != nil && listed.Before(intent.At.Add(r.Timers.Settle)) {
 		found, err := r.Cloud.Find(ctx, p.account.Project(), p.osn.Name, string(p.osn.UID))
 		if err != nil {
 			return nil, err
@@ -148,6 +148,9 @@ func (r *Reconciler) unlisted(ctx context.Context, p *pass) ([]cloud.Server, err
 	}
 	if err != nil {
 		return nil, err
+	}
+	if server.Metadata == nil { // its cell is down: Nova cannot say more than that it is there
+		return append(servers, server), nil
 	}
 	return append(servers, r.ours(p, []cloud.Server{server})...), nil
 }

@@ -120,6 +120,7 @@ func TestFault(t *testing.T) {
 	}{
 		"no fault":     {nil, cloud.ServerError},
 		"no host":      {&cloud.Fault{Code: 500, Message: "No valid host was found. "}, cloud.NoValidHost},
+		"no host left": {&cloud.Fault{Code: 500, Message: "Exceeded maximum number of retries. Exhausted all hosts available"}, cloud.NoValidHost},
 		"quota":        {&cloud.Fault{Code: 500, Message: "Quota exceeded for cores: Requested 4"}, cloud.QuotaExceeded},
 		"maximum":      {&cloud.Fault{Code: 500, Message: "Maximum number of ports exceeded"}, cloud.QuotaExceeded},
 		"code":         {&cloud.Fault{Code: 413, Message: "Over the limit"}, cloud.QuotaExceeded},

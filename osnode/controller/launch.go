@@ -79,9 +79,11 @@ func (r *Reconciler) launch(ctx context.Context, p *pass) (flow, error) {
 	return stop, nil
 }
 
-// notCreated keeps the intent if the machine may exist in spite of the refusal.
+// notCreated keeps the intent if the machine may exist in spite of the refusal. From now on
+// it has time to appear: the request may have been under way for longer than that.
 func (r *Reconciler) notCreated(p *pass, err error) {
 	if ConsequenceOf(cloud.ClassOf(err), r.Timers).Transient {
+		p.osn.Status.Intent.At = metav1.NewMicroTime(r.Clock())
 		r.trouble(p, osnodev1.ConditionServerReady, err)
 		return
 	}

@@ -33,7 +33,7 @@ func newMetrics(reader client.Reader, registerer prometheus.Registerer) (*metric
 		}),
 		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "osn_controller_overhead_seconds",
-			Help:    "The part of the time to Ready in which the controller could have acted, or have asked OpenStack, and had not yet.",
+			Help:    "The part of the time to Ready in which the controller could have acted, or have asked OpenStack, and had not yet; without the wait for a turn to create.",
 			Buckets: []float64{0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7.5, 10, 15, 30, 60},
 		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -50,7 +50,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) (flow, error) {
 		}
 	}
 	if condemned(p.osn) {
-		return r.clear(ctx, p, *server)
+		return r.clear(ctx, p, listing.Servers, *server)
 	}
 	if server.Status.Gone() {
 		return r.vanished(ctx, p)
@@ -60,16 +60,18 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) (flow, error) {
 
 // examine looks at the machine that there is, and at others that should not be there.
 func (r *Reconciler) examine(ctx context.Context, p *pass, servers []cloud.Server, server *cloud.Server) (flow, error) {
-	reaped, err := r.reap(ctx, p, servers, *server)
-	if err != nil {
-		r.trouble(p, "", err)
-	}
 	p.see(*server)
-	if reaped && !isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
-		// Both had the one token, and which of the two has used it nobody can tell.
+	double := slices.ContainsFunc(r.ofThis(p, servers), func(s cloud.Server) bool { return s.ID != server.ID })
+	if double && !isTrue(p.osn, osnodev1.ConditionBootstrapTokenRevoked) {
+		// Both have the one token, and which of the two has used it nobody can tell. This is
+		// written before either is deleted, or a new process would not know that there were two.
 		return stop, r.replace(ctx, p, "two were made for the same node before it had joined")
 	}
-	if server, err = r.explained(ctx, p, server); err != nil {
+	if err := r.reap(ctx, p, servers, *server); err != nil {
+		r.trouble(p, "", err)
+	}
+	server, err := r.explained(ctx, p, server)
+	if err != nil {
 		r.trouble(p, "", err)
 		return goOn, nil
 	}
@@ -225,22 +227,22 @@ func (r *Reconciler) building(ctx context.Context, p *pass, server cloud.Server)
 }
 
 // reap deletes one machine that a lost answer has left behind.
-func (r *Reconciler) reap(ctx context.Context, p *pass, servers []cloud.Server, kept cloud.Server) (reaped bool, err error) {
+func (r *Reconciler) reap(ctx context.Context, p *pass, servers []cloud.Server, kept cloud.Server) error {
 	for _, server := range r.ours(p, servers) {
 		if server.ID == kept.ID || server.TaskState == taskDeleting {
 			continue
 		}
 		if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
-			return false, err
+			return err
 		}
 		r.metrics.servers.WithLabelValues("reaped").Inc()
 		logging.From(ctx).WarnContext(ctx, "duplicate server deleted", "server", server.ID, "kept", kept.ID)
 		p.warn(eventDuplicateServer, "DeleteServer", fmt.Sprintf(
 			"Deleted the virtual machine %s: %s was made for the same node", server.ID, kept.ID))
 		p.in(r.Timers.PollCreating)
-		return true, nil
+		return nil
 	}
-	return false, nil
+	return nil
 }
 
 // lookUp reads the Node from the cache, if there is one.

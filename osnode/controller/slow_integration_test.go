@@ -20,29 +20,18 @@ import (
 	"github.com/cloudveneto/caas/osnode/controller/controllertest"
 )
 
-// slowCloud takes its time to accept a machine.
-type slowCloud struct {
-	*controllertest.Cloud
-
-	gate chan struct{}
-}
-
-func (c slowCloud) Create(ctx context.Context, account cloud.Account, request cloud.Request) (cloud.Server, error) {
-	<-c.gate
-	return c.Cloud.Create(ctx, account, request)
-}
-
 // TestIntegrationSlowCreationsBlockNobody: more machines are being asked for than there are
 // workers, and OpenStack takes none of the requests for now.
 func TestIntegrationSlowCreationsBlockNobody(t *testing.T) {
 	w := newWorld(t)
 	w.cloud = controllertest.New(clusterName, time.Now)
 	w.cloud.Change(func(s *controllertest.State) { s.Trusting[owner] = true })
-	slow := slowCloud{Cloud: w.cloud, gate: make(chan struct{})}
+	gate := make(chan struct{})
+	slow := overridden{Cloud: w.cloud, create: func() { <-gate }}
 	released := false
 	defer func() {
 		if !released {
-			close(slow.gate)
+			close(gate)
 		}
 	}()
 	w.run(controller.Timers{PollCreating: 200 * time.Millisecond}, func(config *controller.Config) {
@@ -74,8 +63,109 @@ func TestIntegrationSlowCreationsBlockNobody(t *testing.T) {
 			break
 		}
 	}
-	close(slow.gate)
+	close(gate)
 	released = true
 	require.Eventually(t, func() bool { return len(w.cloud.Servers()) == count-1 }, 20*time.Second, 50*time.Millisecond, "all the others get theirs")
 	assert.Equal(t, count-1, w.cloud.Calls("Create"))
+}
+
+// overridden is the cloud with some answers of the test's.
+type overridden struct {
+	*controllertest.Cloud
+
+	create func()
+	list   func() (cloud.Listing, bool)
+	server func() (cloud.Server, bool)
+}
+
+func (o overridden) Create(ctx context.Context, account cloud.Account, request cloud.Request) (cloud.Server, error) {
+	if o.create != nil {
+		o.create()
+	}
+	return o.Cloud.Create(ctx, account, request)
+}
+
+func (o overridden) List(ctx context.Context, account cloud.Account, maxAge time.Duration) (cloud.Listing, error) {
+	if o.list != nil {
+		if listing, ok := o.list(); ok {
+			return listing, nil
+		}
+	}
+	return o.Cloud.List(ctx, account, maxAge)
+}
+
+func (o overridden) Server(ctx context.Context, account cloud.Account, id string) (cloud.Server, error) {
+	if o.server != nil {
+		if server, ok := o.server(); ok {
+			return server, nil
+		}
+	}
+	return o.Cloud.Server(ctx, account, id)
+}
+
+// override begins again with another cloud.
+func (w *world) override(answers overridden) {
+	w.t.Helper()
+	config := w.config()
+	answers.Cloud = w.cloud
+	config.Cloud = answers
+	made, err := controller.New(config)
+	require.NoError(w.t, err)
+	w.reconciler = made
+}
+
+// TestIntegrationRequestGivenUpLate: the request for a machine is given up after two minutes,
+// and only then does OpenStack do what it was asked.
+func TestIntegrationRequestGivenUpLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cloud.Change(func(s *controllertest.State) {
+		s.Accept, s.Refuse["Create"], s.Lag = true, []error{outage()}, 10*time.Second
+	})
+	w.override(overridden{create: func() { w.sleep(2 * time.Minute) }})
+	w.osn("osn-01")
+	w.reaches("osn-01", osnodev1.PhaseJoining)
+	assert.Equal(t, 1, w.cloud.Calls("Create"), "what was asked for has time to appear")
+	assert.Equal(t, 1, w.told("ServerAdopted"))
+}
+
+// TestIntegrationDeletionByAnOldList: the answer to a request was lost, and the list that a slow OpenStack gave is older
+// than the request, although that has settled by now.
+func TestIntegrationDeletionByAnOldList(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	began := w.now()
+	w.override(overridden{list: func() (cloud.Listing, bool) {
+		return cloud.Listing{At: began}, w.now().Before(began.Add(time.Minute))
+	}})
+	w.cloud.Change(func(s *controllertest.State) { s.Accept, s.Refuse["Create"] = true, []error{outage()} })
+	w.osn("osn-01")
+	w.drive("osn-01", func() bool { return w.cloud.Calls("Create") == 1 })
+	require.Nil(t, w.get("osn-01").Status.Server)
+	w.sleep(40 * time.Second)
+	w.delete("osn-01")
+	w.drive("osn-01", func() bool { return w.gone("osn-01") })
+	assert.Empty(t, w.cloud.Servers())
+}
+
+// TestIntegrationDeletionWithItsCellDown: a new process has never seen the machine's metadata, and Nova cannot tell them.
+func TestIntegrationDeletionWithItsCellDown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	osn := w.running("osn-01")
+	w.sleep(time.Minute)
+	down := true
+	w.override(overridden{
+		list: func() (cloud.Listing, bool) { return cloud.Listing{At: w.now()}, down },
+		server: func() (cloud.Server, bool) {
+			return cloud.Server{ID: osn.Status.Server.ID, ProjectID: w.project, Status: "UNKNOWN"}, down
+		},
+	})
+	w.cloud.Change(func(s *controllertest.State) { s.Refuse["Delete"] = []error{outage(), outage(), outage()} })
+	w.delete("osn-01")
+	w.drive("osn-01", func() bool { return w.cloud.Calls("Delete") == 3 })
+	require.False(t, w.gone("osn-01"))
+	down = false
+	w.drive("osn-01", func() bool { return w.gone("osn-01") })
+	assert.Empty(t, w.cloud.Servers())
 }

@@ -22,9 +22,7 @@ const maxText = 500
 // The words by which OpenStack's services tell refusals apart whose codes are the same,
 // or differ from release to release.
 var (
-	quotaWords     = regexp.MustCompile(`(?i)quota exceeded|quota (has been )?exceeded|exceed(s|ed|ing)? .*quota|maximum number of .* exceeded|over ?quota|out of quota`)
 	rateWords      = regexp.MustCompile(`(?i)rate[- ]limit`)
-	hostWords      = regexp.MustCompile(`(?i)no valid host|exceeded max(imum)?( number of)? (scheduling attempts|retries)|exhausted all hosts|insufficient compute resources`)
 	ambiguousWords = regexp.MustCompile(`(?i)multiple (possible )?\w+( \w+)? (found|match)|more than one .* (found|match|exists)|is ambiguous`)
 )
 
@@ -70,7 +68,7 @@ func explainAnswer(what string, answer gophercloud.ErrUnexpectedResponseCode) er
 // for any of OpenStack's services: over quota is 403 in Nova, 409 in Neutron and 413
 // in Cinder.
 func Classify(method string, code int, text string) cloud.Class {
-	quota := quotaWords.MatchString(text)
+	quota := cloud.OverQuota(text)
 	switch code {
 	case http.StatusUnauthorized:
 		return cloud.CredentialsInvalid
@@ -115,19 +113,6 @@ func classifyRequest(code int, text string, quota bool) cloud.Class {
 	}
 }
 
-// FaultClass is the class of what Nova says about a server that it gave up. Nova knows
-// only 500 for most of it, so the text decides.
-func FaultClass(fault cloud.Fault) cloud.Class {
-	switch {
-	case fault.Code == http.StatusRequestEntityTooLarge, quotaWords.MatchString(fault.Message):
-		return cloud.QuotaExceeded
-	case hostWords.MatchString(fault.Message):
-		return cloud.NoValidHost
-	default:
-		return cloud.ServerError
-	}
-}
-
 func codeOf(err error) int {
 	if answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
 		return answer.Actual
@@ -164,7 +149,7 @@ func message(raw []byte) string {
 		return ""
 	}
 	// Neutron's sentence about a quota need not have the word.
-	if said.Type == "OverQuota" && !quotaWords.MatchString(said.Message) {
+	if said.Type == "OverQuota" && !cloud.OverQuota(said.Message) {
 		return "Quota exceeded: " + said.Message
 	}
 	return said.Message

@@ -150,19 +150,3 @@ func TestSilence(t *testing.T) {
 	assert.True(t, cloud.Is(err, cloud.Unavailable), "%v", err)
 	assert.Less(t, time.Since(start), 250*time.Millisecond, "the caller's ends it sooner")
 }
-
-func TestFaultClass(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]cloud.Class{
-		"No valid host was found. ":                                                      cloud.NoValidHost,
-		"No valid host was found. There are not enough hosts available.":                 cloud.NoValidHost,
-		"Exceeded maximum number of retries. Exhausted all hosts available for retrying": cloud.NoValidHost,
-		"Quota exceeded for resources: ['port'].":                                        cloud.QuotaExceeded,
-		"Maximum number of ports exceeded":                                               cloud.QuotaExceeded,
-		"Build of instance 1 aborted: VolumeLimitExceeded: Maximum number of volumes allowed (10) exceeded for quota 'volumes'.": cloud.QuotaExceeded,
-		"Build of instance 1 aborted: Image 2 is unacceptable":                                                                   cloud.ServerError,
-	} {
-		assert.Equal(t, want, openstack.FaultClass(cloud.Fault{Code: 500, Message: text}), text)
-	}
-	assert.Equal(t, cloud.QuotaExceeded, openstack.FaultClass(cloud.Fault{Code: 413, Message: "too much"}))
-}
