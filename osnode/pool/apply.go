@@ -49,10 +49,11 @@ func (p *Pools) apply(ctx context.Context, v *view, d *decision) {
 		}
 	}
 	for uid, refusal := range d.Refused {
-		p.refuse(v, uid, refusal.Message)
+		p.refuse(v, uid, refusal.Topic(), refusal.Message)
 	}
 	for uid := range d.heldBack {
-		p.refuse(v, uid, "nodes were made for this pod before, and the scheduler did not put it there; its own events say why")
+		const why = "nodes were made for this pod before, and the scheduler did not put it there; its own events say why"
+		p.refuse(v, uid, why, why)
 	}
 }
 
@@ -68,8 +69,8 @@ func (p *Pools) tellPools(pools []types.NamespacedName) {
 	}
 }
 
-func (p *Pools) refuse(v *view, uid types.UID, why string) {
-	if p.memory.tell(uid, why, p.Timers.Repeat, v.now) {
+func (p *Pools) refuse(v *view, uid types.UID, topic, why string) {
+	if p.memory.tell(uid, topic, p.Timers.Repeat, v.now) {
 		p.Recorder.Eventf(v.pods[uid], nil, corev1.EventTypeNormal, eventNotTriggered, "ScaleUp", "pod didn't trigger scale-up: %s", why)
 	}
 }

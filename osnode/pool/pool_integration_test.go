@@ -104,7 +104,7 @@ func TestIntegrationQuota(t *testing.T) {
 	told := w.told("NotTriggerScaleUp")
 	assert.GreaterOrEqual(t, len(told), 3, "the scheduler may give a node to another pod than it was made for")
 	for name, times := range told {
-		assert.Equal(t, 1, times, "pod %s", name)
+		assert.Equal(t, 1, times, "pod %s: %q", name, w.events("NotTriggerScaleUp"))
 	}
 
 	w.cloud.LimitCores("project-quota", 20)

@@ -91,6 +91,15 @@ type Refusal struct {
 	Message string
 }
 
+// Topic is what people have to be told once: the sentence, but for what a quota leaves. That changes while machines come
+// and go, without any news in it.
+func (r Refusal) Topic() string {
+	if r.Reason == OutOfQuota {
+		return "quota"
+	}
+	return r.Message
+}
+
 // Result is what to do, and what not, by pods' UIDs.
 type Result struct {
 	Launches []Launch
