@@ -70,6 +70,9 @@ type Config struct {
 	Workers int
 	// StatusInterval is the pause between polls of far ends without a stream; default 5 s.
 	StatusInterval time.Duration
+	// FirstStatusAfter is how long a new pod may stay without a status; default 250 ms. One that runs by then costs the
+	// origin one request less, which counts in a burst.
+	FirstStatusAfter time.Duration
 }
 
 func (c *Config) complete() error {
@@ -90,6 +93,9 @@ func (c *Config) complete() error {
 	}
 	if c.StatusInterval == 0 {
 		c.StatusInterval = 5 * time.Second
+	}
+	if c.FirstStatusAfter == 0 {
+		c.FirstStatusAfter = 250 * time.Millisecond
 	}
 	if c.OnNode == nil {
 		c.OnNode = func(interlink.PingResponse) {}

@@ -17,9 +17,6 @@ import (
 const (
 	checkAfter = 5 * time.Second
 	maxChecks  = 4
-	// firstStatusAfter is how long a new pod may stay without a status: one that
-	// runs by then costs the origin one request less, which counts in a burst.
-	firstStatusAfter = 250 * time.Millisecond
 )
 
 func (p *Provider) publishLoop(ctx context.Context) {
@@ -58,7 +55,7 @@ func (p *Provider) publish(uid types.UID) {
 		p.table.change(uid, func(e *entry) { e.status, e.checks = status, 0 })
 		return
 	}
-	if settling := firstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
+	if settling := p.cfg.FirstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
 		p.dirty.AddAfter(uid, settling)
 		return
 	}

@@ -66,6 +66,8 @@ type site struct {
 	listening int32
 	// identity is the virtual kubelet's; nil is a node's.
 	identity *rest.Config
+	// silence is how long a pod may stay without a status; zero is the default.
+	silence time.Duration
 
 	mu       sync.Mutex
 	requests map[string]int
@@ -120,7 +122,7 @@ func (s *site) up() {
 	require.NoError(s.t, err)
 	pods, err = provider.New(provider.Config{
 		NodeName: s.name, ClusterID: clusterID, Client: client, FarEnd: far, Bundler: collector, Recorder: recorder,
-		OnNode: node.Offer, StatusInterval: 100 * time.Millisecond,
+		OnNode: node.Offer, StatusInterval: 100 * time.Millisecond, FirstStatusAfter: s.silence,
 	})
 	require.NoError(s.t, err)
 	authority, err := s.admin.CoreV1().ConfigMaps("kube-system").Get(s.t.Context(), "extension-apiserver-authentication", metav1.GetOptions{})
