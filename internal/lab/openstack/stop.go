@@ -25,7 +25,10 @@ func (s *Site) Stop(ctx context.Context) error {
 	}
 	var group errgroup.Group
 	for _, process := range s.processes() {
-		group.Go(func() error { return process.Stop(ctx, stopGrace) })
+		group.Go(func() error {
+			// Nova's privileged helpers end when they notice that it has.
+			return errors.Join(process.Stop(ctx, stopGrace), process.EndGroup(ctx, stopGrace))
+		})
 	}
 	return errors.Join(append(errs, group.Wait())...)
 }

@@ -117,6 +117,29 @@ func TestKillTakesTheGroupAndLeavesNoZombie(t *testing.T) {
 	require.Eventually(t, func() bool { return !running(child) }, 5*time.Second, 5*time.Millisecond)
 }
 
+func TestEndGroup(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{
+		"a helper that ends by itself": `(sleep 0.5) & echo $!; exec sleep 0.01`,
+		"a helper that does not":       `(trap '' TERM; while :; do sleep 0.02; done) & echo $!; exec sleep 0.01`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			p := start(t, dir, shell("parent", script))
+			require.NoError(t, p.Wait(t.Context()))
+			data, err := os.ReadFile(filepath.Join(dir, "parent.log"))
+			require.NoError(t, err)
+			helper, err := strconv.Atoi(strings.TrimSpace(string(data)))
+			require.NoError(t, err)
+			require.NoError(t, p.Stop(t.Context(), time.Minute))
+			require.NoError(t, p.EndGroup(t.Context(), time.Second))
+			assert.False(t, running(helper))
+			require.NoError(t, p.EndGroup(t.Context(), time.Second), "nothing is left")
+		})
+	}
+}
+
 // running tells whether pid runs; nobody but a real init collects an orphan, so a zombie counts as ended.
 func running(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

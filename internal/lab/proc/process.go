@@ -40,8 +40,8 @@ func (p *Process) Alive() bool {
 	if err != nil || boot != p.rec.BootID {
 		return false
 	}
-	state, startTime, err := stat(p.rec.PID)
-	return err == nil && startTime == p.rec.StartTime && state != "Z" && state != "X"
+	found, err := stat(p.rec.PID)
+	return err == nil && found.startTime == p.rec.StartTime && found.runs()
 }
 
 // Wait blocks until the process has ended or ctx is done.

@@ -79,7 +79,7 @@ func (p *Process) run(ctx context.Context, started chan<- error) {
 
 // recordStart writes the record. The process was not waited for, so its number is still its own.
 func (p *Process) recordStart(pid int) error {
-	_, startTime, err := stat(pid)
+	found, err := stat(pid)
 	if err != nil {
 		return err
 	}
@@ -87,6 +87,6 @@ func (p *Process) recordStart(pid int) error {
 	if err != nil {
 		return err
 	}
-	p.rec.PID, p.rec.StartTime, p.rec.BootID = pid, startTime, boot
+	p.rec.PID, p.rec.StartTime, p.rec.BootID = pid, found.startTime, boot
 	return p.rec.write(p.path)
 }

@@ -13,26 +13,43 @@ import (
 // Positions in /proc/PID/stat, counted from the field after the command name (proc(5) numbers that one 3).
 const (
 	statState     = 0
+	statGroup     = 2
 	statStartTime = 19
 )
 
-// stat tells the state and the start time, in clock ticks since boot, of a process.
-func stat(pid int) (state string, startTime uint64, err error) {
+// facts are what the kernel tells of a process.
+type facts struct {
+	state string
+	// group is the number of its process group.
+	group int
+	// startTime is in clock ticks since boot.
+	startTime uint64
+}
+
+// runs tells that the process has not ended, collected or not.
+func (f facts) runs() bool { return f.state != "Z" && f.state != "X" }
+
+// stat reads what the kernel tells of a process.
+func stat(pid int) (facts, error) {
 	data, err := os.ReadFile(filepath.Clean("/proc/" + strconv.Itoa(pid) + "/stat"))
 	if err != nil {
-		return "", 0, fmt.Errorf("read state of process %d: %w", pid, err)
+		return facts{}, fmt.Errorf("read state of process %d: %w", pid, err)
 	}
 	// The command name is in parentheses and may hold anything, even a parenthesis: the last one ends it.
 	_, rest, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) <= statStartTime {
-		return "", 0, fmt.Errorf("state of process %d has %d fields", pid, len(fields))
+		return facts{}, fmt.Errorf("state of process %d has %d fields", pid, len(fields))
 	}
-	startTime, err = strconv.ParseUint(fields[statStartTime], 10, 64)
+	group, err := strconv.Atoi(fields[statGroup])
 	if err != nil {
-		return "", 0, fmt.Errorf("start time of process %d: %w", pid, err)
+		return facts{}, fmt.Errorf("group of process %d: %w", pid, err)
 	}
-	return fields[statState], startTime, nil
+	startTime, err := strconv.ParseUint(fields[statStartTime], 10, 64)
+	if err != nil {
+		return facts{}, fmt.Errorf("start time of process %d: %w", pid, err)
+	}
+	return facts{state: fields[statState], group: group, startTime: startTime}, nil
 }
 
 // bootID names this boot of the machine; start times of different boots do not compare.
