@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,6 +46,29 @@ func client(t *testing.T, plane *kube.ControlPlane) *kubernetes.Clientset {
 	c, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
 	return c
+}
+
+// TestIntegrationImpatience starts a controller-manager that gives up on the API server the first time, as the real one does on
+// a busy machine.
+func TestIntegrationImpatience(t *testing.T) {
+	programs, bin := build(t), t.TempDir()
+	entries, err := os.ReadDir(programs)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		require.NoError(t, os.Symlink(filepath.Join(programs, entry.Name()), filepath.Join(bin, entry.Name())))
+	}
+	const name = "kube-controller-manager"
+	require.NoError(t, os.Remove(filepath.Join(bin, name)))
+	script := "#!/bin/sh\nif mkdir '" + filepath.Join(bin, "tried") + "'; then echo failed to wait for apiserver being healthy; exit 1; fi\n" +
+		"exec '" + filepath.Join(programs, name) + "' \"$@\"\n"
+	require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700))
+	plane, err := kube.Start(t.Context(), kube.Config{
+		Name: "impatience", Dir: filepath.Join(t.TempDir(), "plane"), BinDir: bin, ControllerManager: true, EndWithStarter: true,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, plane.Kill()) })
+	assert.DirExists(t, filepath.Join(bin, "tried"))
+	assert.True(t, plane.Running())
 }
 
 // TestIntegrationLife starts a control plane, finds it again, restarts it with its data, lets a node bootstrap itself up to its

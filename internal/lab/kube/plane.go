@@ -142,7 +142,11 @@ func (c *ControlPlane) poll(ctx context.Context, what string, check func() error
 		if err == nil {
 			return nil
 		}
-		if died := c.dead(); died != nil {
+		died := c.dead()
+		if errors.Is(died, errImpatient) {
+			died = c.startComponents(ctx) // as a kubelet would
+		}
+		if died != nil {
 			return died
 		}
 		select {

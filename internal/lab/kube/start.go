@@ -20,8 +20,13 @@ const (
 	startAttempts = 3
 )
 
-// errPortTaken is wrapped when a component could not listen.
-var errPortTaken = errors.New("a port is taken")
+var (
+	// errPortTaken is wrapped when a component could not listen.
+	errPortTaken = errors.New("a port is taken")
+	// errImpatient is wrapped when a component ended because the API server was not ready in time for it: ten seconds,
+	// which a busy machine may need to make the first roles.
+	errImpatient = errors.New("the API server took too long for it")
+)
 
 // Start starts a control plane and returns when it can be used: when its API server is ready and, with a
 // controller-manager, the default ServiceAccount exists. When a component dies, the error shows the end of its log.
@@ -71,12 +76,20 @@ func (c *ControlPlane) start(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return err
 	}
+	if err := c.startComponents(ctx); err != nil {
+		return err
+	}
+	return c.waitReady(ctx)
+}
+
+// startComponents starts all that do not run.
+func (c *ControlPlane) startComponents(ctx context.Context) error {
 	for _, component := range c.cfg.components() {
 		if err := c.startComponent(ctx, component); err != nil {
 			return err
 		}
 	}
-	return c.waitReady(ctx)
+	return nil
 }
 
 // startComponent starts a component unless it runs.
@@ -122,8 +135,11 @@ func (c *ControlPlane) dead() error {
 		}
 		log := tail(c.cfg.logFile(component))
 		err = fmt.Errorf("%s ended; the last lines of %s:\n%s", component, c.cfg.logFile(component), log)
-		if strings.Contains(log, "address already in use") {
-			err = fmt.Errorf("%w: %w", errPortTaken, err)
+		switch {
+		case strings.Contains(log, "address already in use"):
+			return fmt.Errorf("%w: %w", errPortTaken, err)
+		case strings.Contains(log, "failed to wait for apiserver being healthy"):
+			return fmt.Errorf("%w: %w", errImpatient, err)
 		}
 		return err
 	}
