@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
@@ -23,6 +25,8 @@ const (
 	defaultWorkers = 60
 	// mostCreations is how many creations are under way at a time.
 	mostCreations = 10
+	// callsKept is how many calls of those whose turn it is may wait to be heard.
+	callsKept = 100
 )
 
 // Config is what a Reconciler is made of.
@@ -62,8 +66,10 @@ type Reconciler struct {
 	Config
 	metrics   *metrics
 	transient workqueue.TypedRateLimiter[reconcile.Request]
-	// slots are as many as objects may be without a machine and on their way to one at a time.
-	slots chan struct{}
+	// turns are for objects that have no machine and are on their way to one.
+	turns *turns
+	// calls are of those whose turn it is.
+	calls chan event.GenericEvent
 
 	mu sync.Mutex
 	// What is remembered between passes is all cheap to lose: a new process asks again.
@@ -84,6 +90,10 @@ type memory struct {
 	idleSince time.Time
 	// overhead is how long the controller itself has made the node wait.
 	overhead time.Duration
+	// queued is how long it has waited for its turn.
+	queued time.Duration
+	// asked is when the last request of this process for a machine had ended.
+	asked time.Time
 	// deleting is the condemned machine that OpenStack has been asked to delete.
 	deleting string
 	// started is when the machine was first seen to run.
@@ -115,12 +125,24 @@ func New(config Config) (*Reconciler, error) {
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
+	calls := make(chan event.GenericEvent, callsKept)
 	return &Reconciler{
-		Config: config, metrics: numbers, memories: map[types.UID]*memory{},
-		slots: make(chan struct{}, min(max(config.Workers/2, 1), mostCreations)),
+		Config: config, metrics: numbers, memories: map[types.UID]*memory{}, calls: calls,
+		turns: &turns{free: min(max(config.Workers/2, 1), mostCreations), called: caller(calls)},
 		transient: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
 			config.Timers.RetryFirst, config.Timers.RetryMost),
 	}, nil
+}
+
+// caller passes calls on. One that nobody takes is not missed: who waits looks by himself, only later.
+func caller(calls chan<- event.GenericEvent) func(reconcile.Request) {
+	return func(request reconcile.Request) {
+		called := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: request.Namespace, Name: request.Name}}
+		select {
+		case calls <- event.GenericEvent{Object: called}:
+		default:
+		}
+	}
 }
 
 // remember changes what is remembered of an OpenStackNode and returns a copy of it.
@@ -139,6 +161,7 @@ func (r *Reconciler) remember(uid types.UID, change func(*memory)) memory {
 }
 
 func (r *Reconciler) forget(uid types.UID) {
+	r.turns.drop(uid)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.memories, uid)

@@ -5,7 +5,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,9 +15,6 @@ import (
 // modeService is Authorize's answer when the machine will be the platform's own.
 const modeService = "service"
 
-// turnDelay is when an object looks again whether it is its turn.
-const turnDelay = time.Second
-
 // create goes through all that comes before a machine, if there is none. A machine that
 // may have been asked for is looked for first. OpenStack can take a minute to take a request,
 // so only some of the workers do this: there are always others for the objects that are new,
@@ -27,13 +23,13 @@ func (r *Reconciler) create(ctx context.Context, p *pass) (flow, error) {
 	if p.osn.Status.Server != nil {
 		return goOn, nil
 	}
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	default:
+	waited, mine := r.turns.take(p.osn.UID, p.request, p.now)
+	if !mine {
 		p.in(turnDelay)
 		return stop, nil
 	}
+	defer r.turns.leave()
+	r.remember(p.osn.UID, func(m *memory) { m.queued += waited })
 	for _, phase := range []phase{r.settle, r.mayTry, r.authorize, r.resolve, r.quota, r.token, r.launch} {
 		next, err := phase(ctx, p)
 		if err != nil || next == stop {

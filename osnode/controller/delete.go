@@ -32,6 +32,7 @@ func (r *Reconciler) finish(ctx context.Context, p *pass) (flow, error) {
 		r.forget(p.osn.UID)
 		return stop, nil
 	}
+	r.turns.drop(p.osn.UID)
 	settings, err := r.Cloud.Settings(r.provider(p.osn))
 	if err == nil {
 		r.fill(&p.osn.Spec, settings)
@@ -97,7 +98,7 @@ func (r *Reconciler) removeServers(ctx context.Context, p *pass) (flow, error) {
 		}
 	}
 	if len(left) > 0 {
-		return stop, r.deleteOne(ctx, p, left)
+		return stop, r.deleteAll(ctx, p, left)
 	}
 	if wait := r.unsettled(p); wait > 0 && !deletionAsked(p) {
 		p.in(min(wait, r.Timers.PollCreating))
@@ -111,7 +112,7 @@ func (r *Reconciler) unsettled(p *pass) time.Duration {
 	if p.osn.Status.Intent == nil {
 		return 0
 	}
-	return max(p.osn.Status.Intent.At.Add(r.Timers.Settle).Sub(p.now), 0)
+	return max(r.settled(p).Sub(p.now), 0)
 }
 
 // patience is how long a deletion may have no effect. Nova makes an error of one that it could
@@ -131,7 +132,7 @@ func deletionAsked(p *pass) bool {
 // have: such as were asked for shortly before it, or after it, and the recorded one.
 func (r *Reconciler) unlisted(ctx context.Context, p *pass, listed time.Time) ([]cloud.Server, error) {
 	var servers []cloud.Server
-	if intent := p.osn.Status.Intent; intent != nil && listed.Before(intent.At.Add(r.Timers.Settle)) {
+	if intent := p.osn.Status.Intent; intent != nil && listed.Before(r.settled(p)) {
 		found, err := r.Cloud.Find(ctx, p.account.Project(), p.osn.Name, string(p.osn.UID))
 		if err != nil {
 			return nil, err
@@ -155,29 +156,38 @@ func (r *Reconciler) unlisted(ctx context.Context, p *pass, listed time.Time) ([
 	return append(servers, r.ours(p, []cloud.Server{server})...), nil
 }
 
-// deleteOne asks for the end of the first machine that is not ending already, or has
-// been for too long.
-func (r *Reconciler) deleteOne(ctx context.Context, p *pass, servers []cloud.Server) error {
+// deleteAll asks for the end of the machines that are not ending already, or of all when
+// that has been for too long. That one is refused keeps nobody from asking for the others'.
+func (r *Reconciler) deleteAll(ctx context.Context, p *pass, servers []cloud.Server) error {
 	p.in(r.Timers.PollCreating)
-	index := slices.IndexFunc(servers, func(s cloud.Server) bool { return s.TaskState != taskDeleting })
 	again := deletionAsked(p) && p.now.Sub(find(p.osn, osnodev1.ConditionServerReady).LastTransitionTime.Time) >= r.patience(servers)
-	if index < 0 && !again {
-		if !deletionAsked(p) {
-			p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
+	var asked []string
+	var refused error
+	for _, server := range servers {
+		if server.TaskState == taskDeleting && !again {
+			continue
 		}
-		return nil
+		err := r.Cloud.Delete(ctx, p.account.Project(), server.ID)
+		switch {
+		case err == nil:
+			asked = append(asked, server.ID)
+		case refused == nil:
+			refused = err
+		}
 	}
-	server := servers[max(index, 0)]
-	if err := r.Cloud.Delete(ctx, p.account.Project(), server.ID); err != nil {
-		return err
+	if refused != nil {
+		return refused
 	}
-	if !deletionAsked(p) {
-		p.tell(eventServerDeleting, "DeleteServer", "Deleting the virtual machine %s", server.ID)
-		logging.From(ctx).InfoContext(ctx, "server deleted", "server", server.ID)
-		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
-		p.in(conflictDelay * 10)
-	} else if again {
+	switch {
+	case again:
 		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is still being deleted")
+	case !deletionAsked(p):
+		p.reset(osnodev1.ConditionServerReady, metav1.ConditionFalse, osnodev1.ReasonDeleting, "The virtual machine is being deleted")
+		if len(asked) > 0 {
+			p.tell(eventServerDeleting, "DeleteServer", "Deleting the virtual machine %s", strings.Join(asked, ", "))
+			logging.From(ctx).InfoContext(ctx, "servers deleted", "servers", asked)
+			p.in(conflictDelay * 10)
+		}
 	}
 	return nil
 }

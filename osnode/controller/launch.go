@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -30,11 +31,21 @@ func (r *Reconciler) settle(ctx context.Context, p *pass) (flow, error) {
 	if next := r.adopt(ctx, p); next == stop {
 		return stop, nil
 	}
-	if left := intent.At.Add(r.Timers.Settle).Sub(p.now); left > 0 {
-		p.in(left)
+	if left := r.settled(p).Sub(p.now); left > 0 {
+		p.in(min(left, r.Timers.PollSlow))
 		return stop, nil
 	}
 	return goOn, nil
+}
+
+// settled is when OpenStack's lists have the machine that was asked for, if there is one. A request whose end this process
+// has not seen, since it was another's, may have been under way for as long as one can be.
+func (r *Reconciler) settled(p *pass) time.Time {
+	at, ended := p.osn.Status.Intent.At.Time, r.remember(p.osn.UID, nil).asked
+	if ended.Before(at) {
+		return at.Add(r.Timers.Request + r.Timers.Settle)
+	}
+	return ended.Add(r.Timers.Settle)
 }
 
 // launch asks for a machine: it writes that it will, makes sure that nobody has, and
@@ -59,6 +70,7 @@ func (r *Reconciler) launch(ctx context.Context, p *pass) (flow, error) {
 	if err := r.writeStatus(ctx, p); err != nil {
 		return stop, err
 	}
+	defer func() { r.remember(p.osn.UID, func(m *memory) { m.asked = r.Clock() }) }()
 	if first {
 		if next := r.adopt(ctx, p); next == stop {
 			return stop, nil

@@ -73,6 +73,9 @@ func TestIntegrationManyAtOnce(t *testing.T) {
 	assert.GreaterOrEqual(t, count, 4)
 	mean, samples := histogram(t, registry, "osn_controller_overhead_seconds")
 	assert.EqualValues(t, many, samples)
+	queued, samples := histogram(t, registry, "osn_turn_wait_seconds")
+	assert.EqualValues(t, many, samples)
+	t.Logf("a node waited for its turn for %.2f s on average", queued)
 	t.Logf("the controller's own share is %.2f s on average; calls of OpenStack: create %d, find %d, list %d, resolve %d, quota %d, authorize %d",
 		mean, w.cloud.Calls("Create"), w.cloud.Calls("Find"), w.cloud.Calls("List"), w.cloud.Calls("Resolve"), w.cloud.Calls("Quota"), w.cloud.Calls("Authorize"))
 

@@ -18,10 +18,10 @@ import (
 const scrapeTimeout = 5 * time.Second
 
 type metrics struct {
-	timeToReady, overhead prometheus.Histogram
-	refusals              *prometheus.CounterVec
-	servers               *prometheus.CounterVec
-	orphans               *prometheus.CounterVec
+	timeToReady, overhead, queued prometheus.Histogram
+	refusals                      *prometheus.CounterVec
+	servers                       *prometheus.CounterVec
+	orphans                       *prometheus.CounterVec
 }
 
 func newMetrics(reader client.Reader, registerer prometheus.Registerer) (*metrics, error) {
@@ -33,8 +33,13 @@ func newMetrics(reader client.Reader, registerer prometheus.Registerer) (*metric
 		}),
 		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "osn_controller_overhead_seconds",
-			Help:    "The part of the time to Ready in which the controller could have acted, or have asked OpenStack, and had not yet; without the wait for a turn to create.",
+			Help:    "The part of the time to Ready in which the controller could have acted, or have asked OpenStack, and had not yet; without osn_turn_wait_seconds.",
 			Buckets: []float64{0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7.5, 10, 15, 30, 60},
+		}),
+		queued: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "osn_turn_wait_seconds",
+			Help:    "The part of the time to Ready in which others had their turn to ask OpenStack for a machine: at most ten are being asked for at a time.",
+			Buckets: []float64{0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600},
 		}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "osn_reconcile_errors_total", Help: "Refusals and failures of OpenStack, by class.",
@@ -51,7 +56,7 @@ func newMetrics(reader client.Reader, registerer prometheus.Registerer) (*metric
 	}
 	var errs []error
 	for _, collector := range []prometheus.Collector{
-		m.timeToReady, m.overhead, m.refusals, m.servers, m.orphans, newPhases(reader),
+		m.timeToReady, m.overhead, m.queued, m.refusals, m.servers, m.orphans, newPhases(reader),
 	} {
 		errs = append(errs, registerer.Register(collector))
 	}

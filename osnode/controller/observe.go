@@ -119,7 +119,7 @@ func (r *Reconciler) pick(p *pass, servers []cloud.Server) (*cloud.Server, bool)
 // machine that is gone for certain has the status that says so.
 func (r *Reconciler) confirm(ctx context.Context, p *pass, listed time.Time) (*cloud.Server, error) {
 	if intent := p.osn.Status.Intent; intent != nil {
-		if settled := intent.At.Add(r.Timers.Settle); listed.Before(settled) || p.now.Before(settled) {
+		if settled := r.settled(p); listed.Before(settled) || p.now.Before(settled) {
 			return nil, nil
 		}
 	}

@@ -124,6 +124,7 @@ func (r *Reconciler) firstReady(p *pass, since time.Time) {
 	r.metrics.timeToReady.Observe(p.now.Sub(p.osn.CreationTimestamp.Time).Seconds())
 	if own.complete {
 		r.metrics.overhead.Observe(own.overhead.Seconds())
+		r.metrics.queued.Observe(own.queued.Seconds())
 	}
 }
 

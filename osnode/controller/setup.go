@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
 )
@@ -32,6 +33,7 @@ func (r *Reconciler) SetupWithManager(manager ctrl.Manager) error {
 		Watches(&osnodev1.OpenStackNode{}, handler.EnqueueRequestsFromMapFunc(r.wake), builder.WithPredicates(departures())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.ownerOf), builder.WithPredicates(nodeNews())).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), builder.WithPredicates(bindings())).
+		WatchesRawSource(source.Channel(r.calls, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: r.Workers,
 			// With priorities, what a new process finds comes last, and if there is always

@@ -129,6 +129,64 @@ func TestIntegrationRequestGivenUpLate(t *testing.T) {
 	assert.Equal(t, 1, w.told("ServerAdopted"))
 }
 
+// TestIntegrationRequestOfAProcessThatIsNoMore: nobody knows when its request ends, so no other is made for as long as it
+// may be under way, and what it has made is found in the meantime.
+func TestIntegrationRequestOfAProcessThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	for name, made := range map[string]bool{"carried out": true, "lost": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.cloud.Change(func(s *controllertest.State) { s.Refuse["Create"] = []error{outage()} })
+			w.osn("osn-01")
+			w.drive("osn-01", func() bool { return w.cloud.Calls("Create") == 1 })
+			intent := w.get("osn-01").Status.Intent
+			require.NotNil(t, intent)
+			w.restart()
+			w.sleep(time.Minute)
+			for range 3 {
+				after := w.pass("osn-01")
+				require.LessOrEqual(t, after, 15*time.Second, "the machine is looked for")
+				w.sleep(after)
+			}
+			require.Equal(t, 1, w.cloud.Calls("Create"))
+			if made {
+				w.cloud.Add(cloud.Server{Name: "osn-01", ProjectID: w.project, Metadata: map[string]string{
+					osnodev1.MetaUID: string(w.get("osn-01").UID), osnodev1.MetaCluster: clusterName,
+					osnodev1.MetaNodeID: w.get("osn-01").Status.NodeID, osnodev1.MetaOwner: owner,
+				}})
+			}
+			w.reaches("osn-01", osnodev1.PhaseJoining)
+			if made {
+				assert.Equal(t, 1, w.cloud.Calls("Create"))
+				return
+			}
+			assert.Equal(t, 2, w.cloud.Calls("Create"))
+			again := w.get("osn-01").Status.Intent
+			assert.GreaterOrEqual(t, again.At.Sub(intent.At.Time), 150*time.Second)
+			assert.Less(t, again.At.Sub(intent.At.Time), 170*time.Second)
+		})
+	}
+}
+
+// TestIntegrationDeletionOfDuplicates asks for the end of all in one go.
+func TestIntegrationDeletionOfDuplicates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.running("osn-01")
+	for range 3 {
+		w.cloud.Add(cloud.Server{Name: "osn-01", ProjectID: w.project, Metadata: w.cloud.Servers()[0].Metadata})
+	}
+	w.cloud.Change(func(s *controllertest.State) { s.Refuse["Delete"] = []error{outage()} })
+	w.delete("osn-01")
+	w.drive("osn-01", func() bool { return w.cloud.Calls("Delete") > 0 })
+	assert.Equal(t, 4, w.cloud.Calls("Delete"), "that one is refused keeps nobody from asking for the others")
+	began := w.now()
+	w.drive("osn-01", func() bool { return w.gone("osn-01") })
+	assert.Less(t, w.now().Sub(began), controller.DefaultTimers().DeleteAgain)
+	assert.Empty(t, w.cloud.Servers())
+}
+
 // TestIntegrationDeletionByAnOldList: the answer to a request was lost, and the list that a slow OpenStack gave is older
 // than the request, although that has settled by now.
 func TestIntegrationDeletionByAnOldList(t *testing.T) {

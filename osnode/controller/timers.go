@@ -11,8 +11,9 @@ type Timers struct {
 	Create, Join time.Duration
 	// TokenMargin is how much longer than both a bootstrap token is valid.
 	TokenMargin time.Duration
-	// Settle is how long a machine may be missing from OpenStack's answers after it was asked for.
-	Settle time.Duration
+	// Request is how long a request for a machine may be under way, and Settle for how long after its end the machine
+	// may be missing from OpenStack's answers.
+	Request, Settle time.Duration
 
 	// PollCreating is how often a machine that is being made or deleted is looked at,
 	// PollSlow the same after SlowAfter, PollRunning one that runs.
@@ -49,7 +50,8 @@ type Timers struct {
 // DefaultTimers returns the values of Timers that are not given.
 func DefaultTimers() Timers {
 	return Timers{
-		Create: 10 * time.Minute, Join: 15 * time.Minute, TokenMargin: 5 * time.Minute, Settle: 30 * time.Second,
+		Create: 10 * time.Minute, Join: 15 * time.Minute, TokenMargin: 5 * time.Minute,
+		Request: 2 * time.Minute, Settle: 30 * time.Second,
 		PollCreating: 2 * time.Second, PollSlow: 15 * time.Second, SlowAfter: 2 * time.Minute, PollRunning: time.Minute,
 		AgeCreating: 1500 * time.Millisecond, AgeRunning: time.Minute,
 		NotReadyGrace: 2 * time.Minute,
@@ -75,7 +77,7 @@ func (t Timers) orDefault() Timers {
 
 func (t *Timers) all() []*time.Duration {
 	return []*time.Duration{
-		&t.Create, &t.Join, &t.TokenMargin, &t.Settle,
+		&t.Create, &t.Join, &t.TokenMargin, &t.Request, &t.Settle,
 		&t.PollCreating, &t.PollSlow, &t.SlowAfter, &t.PollRunning, &t.AgeCreating, &t.AgeRunning,
 		&t.NotReadyGrace, &t.Drain, &t.DrainForced, &t.DrainUnready, &t.Detach, &t.DeleteAgain,
 		&t.RetryFirst, &t.RetryMost, &t.QuotaFirst, &t.QuotaMost, &t.HostFirst, &t.HostMost,

@@ -23,10 +23,12 @@ import (
 const (
 	defaultMaxAge = time.Hour
 	// A denial is final: a kubelet asks again with the same key, and is given the same answer.
-	// OpenStack may not answer for a while, so a request waits as long as a machine may take to join.
-	defaultPatience   = 15 * time.Minute
-	defaultRecheck    = 2 * time.Second
-	defaultConcurrent = 4
+	// OpenStack may not answer for a while, so a request should wait as long as a machine may take to join.
+	defaultPatience = 15 * time.Minute
+	defaultRecheck  = 2 * time.Second
+	// A request is looked at again after a part of its age, since each look lists all of them.
+	recheckShare, recheckMost = 8, time.Minute
+	defaultConcurrent         = 4
 	// requestTimeout bounds the few requests that one decision takes.
 	requestTimeout = 30 * time.Second
 
@@ -49,9 +51,10 @@ type Config struct {
 	Recorder Recorder
 	// Clock is the time; time.Now if nil.
 	Clock func() time.Time
-	// Limits are MaxAge 1 h and Patience 15 min where they are 0.
+	// Limits are Patience 15 min, and MaxAge 1 h or twice as much as Patience, where they are 0. MaxAge MUST be
+	// above Patience.
 	Limits Limits
-	// Recheck is how often a request is looked at that has to wait; 2 s if 0.
+	// Recheck is how soon a request is looked at that has to wait, and then less and less often; 2 s if 0.
 	Recheck time.Duration
 	// Concurrent is how many requests are decided at once; 4 if 0.
 	Concurrent int
@@ -73,11 +76,15 @@ func New(cfg Config) (*Approver, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	if cfg.Limits.MaxAge == 0 {
-		cfg.Limits.MaxAge = defaultMaxAge
-	}
 	if cfg.Limits.Patience == 0 {
 		cfg.Limits.Patience = defaultPatience
+	}
+	if cfg.Limits.MaxAge == 0 {
+		cfg.Limits.MaxAge = max(defaultMaxAge, 2*cfg.Limits.Patience)
+	}
+	if cfg.Limits.MaxAge <= cfg.Limits.Patience {
+		return nil, fmt.Errorf("approver of certificate signing requests: a maximum age of %s is not above the patience of %s",
+			cfg.Limits.MaxAge, cfg.Limits.Patience)
 	}
 	if cfg.Recheck == 0 {
 		cfg.Recheck = defaultRecheck

@@ -36,6 +36,7 @@ const (
 	ReasonTokenUsed         = "TokenUsed"
 	ReasonTokenRevoked      = "TokenRevoked"
 	ReasonTokenBusy         = "TokenBusy"
+	ReasonTooMany           = "TooManyRequests"
 	ReasonTooOld            = "RequestTooOld"
 	ReasonMalformed         = "MalformedRequest"
 	ReasonWrongName         = "WrongName"

@@ -3,6 +3,7 @@
 package csr
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -24,6 +25,9 @@ const AnnotationRequest = "osn.infn.it/certificate-request"
 // subjectNames is how many attributes a kubelet's subject has: common name and organization.
 const subjectNames = 2
 
+// mostUndecided is how many requests with one token may wait: each is looked at again and again.
+const mostUndecided = 10
+
 // decideJoin is about the first certificate of a machine. Who asks has the token, and
 // nothing else is certain about them.
 func decideJoin(request Request, facts Facts) Verdict {
@@ -32,7 +36,7 @@ func decideJoin(request Request, facts Facts) Verdict {
 		return *verdict
 	}
 	for _, check := range []func(Request, Facts, *osnodev1.OpenStackNode) *Verdict{
-		general, joinShape, tokenUnused, serverRuns, nodeFree,
+		general, joinShape, fewWait, tokenUnused, serverRuns, nodeFree,
 	} {
 		if verdict := check(request, facts, osn); verdict != nil {
 			return *verdict
@@ -98,6 +102,25 @@ func tokenUnused(request Request, facts Facts, osn *osnodev1.OpenStackNode) *Ver
 		}
 	}
 	return claimed(request, facts)
+}
+
+// fewWait denies what is beyond the oldest requests that wait.
+func fewWait(request Request, facts Facts, _ *osnodev1.OpenStackNode) *Verdict {
+	before := 0
+	for i := range facts.Others {
+		if other := &facts.Others[i]; !decided(other) && precedes(other, request) {
+			before++
+		}
+	}
+	if before < mostUndecided {
+		return nil
+	}
+	return deny(ReasonTooMany, "%d requests with the same bootstrap token wait already", before)
+}
+
+// precedes tells that another request is older. Times have whole seconds, so the UID decides where they are the same.
+func precedes(other *certificatesv1.CertificateSigningRequest, request Request) bool {
+	return cmp.Or(other.CreationTimestamp.Compare(request.Created), cmp.Compare(other.UID, request.UID)) < 0
 }
 
 // claimed judges by the request that the Node was made for, if that is another.

@@ -177,6 +177,20 @@ func TestDecideJoinOnce(t *testing.T) {
 		"asked before": {func(s *scene) {
 			s.facts.Others = append(s.facts.Others, s.other(nodeName, "r0", ""))
 		}, csr.Approve, csr.ReasonExpected},
+		"ten wait already":  {func(s *scene) { s.ahead(10, "") }, csr.Deny, csr.ReasonTooMany},
+		"nine wait already": {func(s *scene) { s.ahead(9, "") }, csr.Approve, csr.ReasonExpected},
+		"ten were denied":   {func(s *scene) { s.ahead(10, certificatesv1.CertificateDenied) }, csr.Approve, csr.ReasonExpected},
+		"ten came later": {func(s *scene) {
+			s.ahead(10, "")
+			s.object.CreationTimestamp = metav1.NewTime(now().Add(-2 * time.Minute))
+		}, csr.Approve, csr.ReasonExpected},
+		"ten came in the same second, and are not before this": {func(s *scene) {
+			s.ahead(10, "")
+			for i := range s.facts.Others {
+				s.facts.Others[i].CreationTimestamp = s.object.CreationTimestamp
+				s.facts.Others[i].UID = "r2" + s.facts.Others[i].UID
+			}
+		}, csr.Approve, csr.ReasonExpected},
 		"the Node is made for this": {func(s *scene) { s.facts.Node = s.preCreated("r1") }, csr.Approve, csr.ReasonExpected},
 		"the Node is made for none": {func(s *scene) { s.facts.Node = s.preCreated("") }, csr.Approve, csr.ReasonExpected},
 		"the Node is made for one that is gone": {func(s *scene) {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -128,6 +129,16 @@ func (s *scene) other(name string, requestUID types.UID, condition certificatesv
 		made.object.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: condition, Status: corev1.ConditionTrue}}
 	}
 	return made.object
+}
+
+// ahead are older requests with the same token.
+func (s *scene) ahead(count int, condition certificatesv1.RequestConditionType) {
+	s.tb.Helper()
+	for i := range count {
+		other := s.other(nodeName, types.UID(fmt.Sprintf("a%d", i)), condition)
+		other.CreationTimestamp = metav1.NewTime(now().Add(-time.Minute))
+		s.facts.Others = append(s.facts.Others, other)
+	}
 }
 
 // preCreated is the Node as it was made for a request.

@@ -20,6 +20,15 @@ const maxUserData = 65535
 // createPatience is how many times as long as other operations a creation may take.
 const createPatience = 2
 
+// LongestRequest is how long a Create may be under way, with the slowest of the providers.
+func (c *Cloud) LongestRequest() time.Duration {
+	var longest time.Duration
+	for _, p := range c.providers {
+		longest = max(longest, createPatience*p.Timeout.Duration)
+	}
+	return longest
+}
+
 // Create asks Nova for a server, as the account's owner. It asks once: after
 // Unavailable the server may exist all the same, and is to be looked for with Find.
 func (c *Cloud) Create(ctx context.Context, account cloud.Account, request cloud.Request) (server cloud.Server, err error) {

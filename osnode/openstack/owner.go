@@ -42,7 +42,23 @@ func (c *Cloud) Authorize(ctx context.Context, account cloud.Account) (mode stri
 	if err != nil {
 		return "", err
 	}
-	return mode, p.confirm(ctx, s, mode, account)
+	if err = p.confirm(ctx, s, mode, account); err == nil {
+		return mode, nil
+	}
+	if !lost(err) {
+		return "", err
+	}
+	p.forget(account)
+	// The owner may have given another authorisation, or a later mode be for him.
+	if mode, _, err = c.authorize(ctx, p, account); err != nil {
+		return "", err
+	}
+	return mode, nil
+}
+
+// lost tells that OpenStack has said that an authorisation does not hold. One that does not answer says nothing.
+func lost(err error) bool {
+	return cloud.Is(err, cloud.NoTrust) || cloud.Is(err, cloud.OwnerAuthorizationLost) || cloud.Is(err, cloud.CredentialsInvalid)
 }
 
 // confirm logs in anew for an owner whose login is some time ago. Services remember tokens
@@ -60,9 +76,6 @@ func (p *provider) confirm(ctx context.Context, s *session, mode string, account
 	case <-ctx.Done():
 		return explain("log in to OpenStack for the owner", ctx.Err())
 	case got := <-done:
-		if got.Err != nil {
-			p.forget(account)
-		}
 		return got.Err
 	}
 }

@@ -4,13 +4,16 @@ package openstack_test
 
 import (
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/osnode/cloud"
 	"github.com/cloudveneto/caas/osnode/openstack"
@@ -126,6 +129,70 @@ func TestTrustIsTakenBackAndGivenAgain(t *testing.T) {
 	r.fake.AddTrust(r.lab.Lisa, r.lab.ServiceID, r.lab.QST, time.Time{})
 	_, err = r.Create(t.Context(), r.owner, r2(request, "osn-02", "uid-2"))
 	require.NoError(t, err)
+}
+
+// TestServiceModeWhenAuthorizationIsLost: the next mode does what it is for in the same pass.
+func TestServiceModeWhenAuthorizationIsLost(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(r rig){
+		"left the project":    func(r rig) { r.fake.Expel(r.lab.Lisa, r.lab.QST) },
+		"took the trust back": func(r rig) { r.fake.DropTrusts(r.lab.Lisa) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, modes(openstack.ModeTrust, openstack.ModeService))
+			mode, err := r.Authorize(t.Context(), r.owner)
+			require.NoError(t, err)
+			require.Equal(t, openstack.ModeTrust, mode)
+			lose(r)
+			mode, err = r.Authorize(t.Context(), r.owner)
+			require.NoError(t, err)
+			assert.Equal(t, openstack.ModeService, mode)
+		})
+	}
+}
+
+// TestLoginSurvivesAnOutage: that Keystone has not confirmed an authorisation says nothing about it.
+func TestLoginSurvivesAnOutage(t *testing.T) {
+	t.Parallel()
+	for status, class := range map[int]cloud.Class{429: cloud.Throttled, 503: cloud.Unavailable} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, setup{})
+			request := r.request(t, "osn-01", "uid-1")
+			_, err := r.Authorize(t.Context(), r.owner)
+			require.NoError(t, err)
+			logins := openstacktest.Match{Method: http.MethodPost, Path: "/auth/tokens"}
+			remove := r.faults.Add(openstacktest.Rule{Match: logins, Answer: &openstacktest.Answer{Status: status}})
+			_, err = r.Authorize(t.Context(), r.owner)
+			require.Equal(t, class, cloud.ClassOf(err), "%v", err)
+			remove()
+			before := r.faults.Count(logins)
+			_, err = r.Create(t.Context(), r.owner, request)
+			require.NoError(t, err)
+			assert.Equal(t, before, r.faults.Count(logins), "the token is still known")
+		})
+	}
+}
+
+// TestLongestRequest is that of the provider that may take longest.
+func TestLongestRequest(t *testing.T) {
+	t.Parallel()
+	provider := func(id string, timeout time.Duration) openstack.Provider {
+		return openstack.Provider{
+			ID: id, AuthURL: "https://keystone.example.org:5000/v3", Regions: []string{"one"},
+			Identity: openstack.Identity{UserName: "osnode", PasswordFile: "/dev/null"}, Timeout: metav1.Duration{Duration: timeout},
+		}
+	}
+	for want, providers := range map[time.Duration][]openstack.Provider{
+		2 * time.Minute: {provider("a", 0)},
+		5 * time.Minute: {provider("a", 150*time.Second), provider("b", 0), provider("c", time.Second)},
+	} {
+		made, err := openstack.New(openstack.Config{Cluster: "test", Providers: providers})
+		require.NoError(t, err)
+		assert.Equal(t, want, made.LongestRequest())
+		made.Close()
+	}
 }
 
 // r2 is a request for another node.
