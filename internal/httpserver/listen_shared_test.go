@@ -27,7 +27,7 @@ func named(name string) http.Handler {
 // asks makes requests, each over a connection of its own, and returns how many each server answered. None may fail.
 func asks(t *testing.T, address string, count int) map[string]int {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	answers := map[string]int{}
 	for range count {
 		status, text := get(t, client, http.MethodGet, "http://"+address, nil)
@@ -53,7 +53,7 @@ func TestSharedPort(t *testing.T) {
 	require.Eventually(t, func() bool {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 		return err == nil && conn.Close() == nil
-	}, 5*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	asked := make(chan struct{})
 	var once sync.Once
 	run(t, httpserver.Config{
@@ -70,7 +70,7 @@ func TestSharedPort(t *testing.T) {
 	assert.Equal(t, map[string]int{"first": 50}, asks(t, address, 50), "one that is not ready is asked nothing")
 
 	ready.Store(true)
-	require.Eventually(t, func() bool { return len(asks(t, address, 20)) == 2 }, 5*time.Second, 10*time.Millisecond,
+	require.Eventually(t, func() bool { return len(asks(t, address, 20)) == 2 }, 30*time.Second, 10*time.Millisecond,
 		"the kernel spreads connections")
 	require.NoError(t, stopFirst())
 	assert.Equal(t, map[string]int{"second": 50}, asks(t, address, 50), "the other serves on")

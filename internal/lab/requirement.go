@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -93,18 +94,53 @@ func (l *Lab) watchers() int {
 	return sum
 }
 
-// checkWatchers tries whether there are so many inotify instances left, of which the kernel gives one user 128 by default.
-// Without one a kubelet ends and says that too many files are open.
-func checkWatchers(wanted int) (err error) {
-	for have := range wanted {
-		watcher, failure := unix.InotifyInit1(unix.IN_CLOEXEC)
-		if failure != nil {
-			return fmt.Errorf("the kernel has %d inotify instances left and the lab takes %d: end other labs, or raise fs.inotify.max_user_instances: %w",
-				have, wanted, failure)
-		}
-		defer func() { err = errors.Join(err, unix.Close(watcher)) }()
+// checkWatchers counts the inotify instances that this user has left, of which the kernel gives one user 128 by default.
+// Without one a kubelet ends and says that too many files are open. proc is where the kernel tells of its processes.
+func checkWatchers(proc string, wanted int) error {
+	text, err := os.ReadFile(filepath.Join(proc, "sys/fs/inotify/max_user_instances"))
+	if err != nil {
+		return fmt.Errorf("look for inotify instances: %w", err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("look for inotify instances: %w", err)
+	}
+	taken, err := watching(proc, os.Geteuid())
+	if err != nil {
+		return fmt.Errorf("look for inotify instances: %w", err)
+	}
+	if left := max(most-taken, 0); left < wanted {
+		return fmt.Errorf("the kernel has %d inotify instances left and the lab takes %d: end other labs, or raise fs.inotify.max_user_instances",
+			left, wanted)
 	}
 	return nil
+}
+
+// watching counts the descriptors of inotify that a user's processes have. Two of one instance, which a process shares
+// with its child, count twice: that is rare, and errs to the safe side.
+func watching(proc string, uid int) (int, error) {
+	processes, err := os.ReadDir(proc)
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, process := range processes {
+		if _, err := strconv.Atoi(process.Name()); err != nil {
+			continue
+		}
+		var stat unix.Stat_t
+		if unix.Stat(filepath.Join(proc, process.Name()), &stat) != nil || int(stat.Uid) != uid {
+			continue
+		}
+		dir := filepath.Join(proc, process.Name(), "fd")
+		files, _ := os.ReadDir(dir) // the process may have ended by now
+		for _, file := range files {
+			if target, _ := os.Readlink(filepath.Join(dir, file.Name())); target == "anon_inode:inotify" {
+				count++
+			}
+		}
+	}
+	return count, nil
 }
 
 func tryNetwork() error {

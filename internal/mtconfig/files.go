@@ -129,11 +129,11 @@ func (w *writer) authorization() string {
 		conditions, _ := webhook["matchConditions"].([]any)
 		for _, name := range w.site.Trusted {
 			if name != osnodeOperator {
-				conditions = append(conditions, object{"expression": fmt.Sprintf("request.user != '%s'", name)})
+				conditions = append(conditions, object{"expression": exceptLogins(name, fmt.Sprintf("request.user != '%s'", name))})
 			}
 		}
 		for _, group := range w.site.AdminGroups {
-			conditions = append(conditions, object{"expression": fmt.Sprintf("!('%s' in request.groups)", group)})
+			conditions = append(conditions, object{"expression": exceptLogins(group, fmt.Sprintf("!('%s' in request.groups)", group))})
 		}
 		webhook["matchConditions"] = conditions
 	}
@@ -142,6 +142,15 @@ func (w *writer) authorization() string {
 		w.fail(err)
 	}
 	return writtenByHeader + string(content)
+}
+
+// exceptLogins has kube-mt-authz asked about all who have logged in, who may be called as somebody whom the site trusts; names
+// that begin with system: they cannot have.
+func exceptLogins(name, expression string) string {
+	if strings.HasPrefix(name, "system:") {
+		return expression
+	}
+	return expression + " || 'osn:authenticated' in request.groups"
 }
 
 // settings are the webhooks' own files.

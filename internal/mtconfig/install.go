@@ -33,8 +33,8 @@ type Options struct {
 	Now time.Time
 }
 
-// Install writes what is missing or different, each file at once, and returns the names of the files that it wrote, in
-// order. What is right is left alone. The programs have to be told of new certificates of CAs; all else is read again by
+// Install writes what is missing or different, each file at once, sets modes and owners that are not as they should be, and
+// returns the names of the files that it wrote or repaired, in order. What is right is left alone. The programs have to be told of new certificates of CAs; all else is read again by
 // those who use it, or needs them to start again.
 func Install(site Site, options Options) ([]string, error) {
 	if options.Now.IsZero() {
@@ -44,7 +44,7 @@ func Install(site Site, options Options) ([]string, error) {
 	if err := i.findOwner(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(site.Directory, directoryMode); err != nil {
+	if err := makeDirectory(site.Directory); err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	err := i.run()
@@ -140,7 +140,7 @@ func (i *installer) authority() (authority, error) {
 		lives := err == nil && i.options.Now.Add(certificateLife).Before(known.cert.NotAfter)
 		switch {
 		case lives, err == nil && !i.options.Renew:
-			return known, nil
+			return known, errors.Join(i.repair(caKeyFile, i.access(secretMode, false)), i.repair(caFile, i.access(publicMode, true)))
 		case !i.options.Renew:
 			return authority{}, fmt.Errorf("%s: %w; --renew makes it anew", i.site.path(caFile), err)
 		}
@@ -170,7 +170,7 @@ func (i *installer) certificate(want wanted, by authority) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w; --renew makes it anew", i.site.path(certFile), err)
 	default:
-		return nil
+		return errors.Join(i.repair(keyFile, i.access(secretMode, true)), i.repair(certFile, i.access(publicMode, true)))
 	}
 	made, err := by.issue(want, i.options.Now)
 	if err != nil {
@@ -192,24 +192,31 @@ func readPair(certFile, keyFile string) (pair, error) {
 	return pair{cert: cert, key: key}, errors.Join(certErr, keyErr)
 }
 
-// write writes a file of which readers see all or nothing, unless it has the content.
-func (i *installer) write(name string, content []byte, mode fs.FileMode, theirs bool) error {
-	path := i.site.path(name)
-	known, err := os.ReadFile(filepath.Clean(path))
-	if err == nil && string(known) == string(content) {
+// makeDirectory makes one with its mode, whatever the umask is. One that is there keeps its own.
+func makeDirectory(path string) error {
+	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), directoryMode); err != nil {
+	return errors.Join(os.MkdirAll(path, directoryMode), os.Chmod(path, directoryMode))
+}
+
+// write writes a file of which readers see all or nothing, unless it has the content.
+func (i *installer) write(name string, content []byte, mode fs.FileMode, theirs bool) error {
+	path, want := i.site.path(name), i.access(mode, theirs)
+	known, err := os.ReadFile(filepath.Clean(path))
+	if err == nil && string(known) == string(content) {
+		return i.repair(name, want)
+	}
+	if err := makeDirectory(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	temporary := path + ".new"
+	// The mode is set again, since a umask takes from it what others need.
 	if err := os.WriteFile(temporary, content, mode); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if theirs && mode == secretMode && i.uid >= 0 {
-		if err := os.Chown(temporary, i.uid, i.gid); err != nil {
-			return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(temporary))
-		}
+	if err := want.give(temporary); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(temporary))
 	}
 	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -232,6 +239,10 @@ func Check(site Site, now time.Time) ([]Finding, error) {
 	find := func(file, format string, args ...any) {
 		findings = append(findings, Finding{File: file, Problem: fmt.Sprintf(format, args...)})
 	}
+	i := &installer{site: site}
+	if err := i.findOwner(); err != nil {
+		return nil, err
+	}
 	cluster, err := clusterAuthority(site)
 	if err != nil {
 		return nil, err
@@ -243,12 +254,16 @@ func Check(site Site, now time.Time) ([]Finding, error) {
 		find(caFile, "missing or unusable: %v", err)
 	}
 	checkExpiry(caFile, ca, now, find)
+	i.checkAccess(caKeyFile, i.access(secretMode, false), find)
+	i.checkAccess(caFile, i.access(publicMode, true), find)
 	for _, want := range site.certificates() {
 		by := known.cert
 		if want.byCluster {
 			by = cluster.cert
 		}
 		checkCertificate(site, want, by, now, find)
+		i.checkAccess(want.file+".key", i.access(secretMode, true), find)
+		i.checkAccess(want.file+".crt", i.access(publicMode, true), find)
 	}
 	files, err := site.files(ca)
 	if err != nil {
@@ -264,6 +279,7 @@ func Check(site Site, now time.Time) ([]Finding, error) {
 		case string(content) != files[name]:
 			find(name, "differs from what the site's file says")
 		}
+		i.checkAccess(name, i.access(modeOf(name), true), find)
 	}
 	return findings, nil
 }
@@ -285,8 +301,15 @@ func checkCertificate(site Site, want wanted, by *x509.Certificate, now time.Tim
 		}
 	}
 	checkExpiry(file, have.cert, now, find)
-	if info, err := os.Stat(site.path(want.file + ".key")); err == nil && info.Mode().Perm()&0o077 != 0 {
-		find(want.file+".key", "others than its owner may read it: mode %o", info.Mode().Perm())
+}
+
+func (i *installer) checkAccess(name string, want access, find func(file, format string, args ...any)) {
+	problem, err := want.problem(i.site.path(name))
+	switch {
+	case err != nil:
+		find(name, "%v", err)
+	case problem != "":
+		find(name, "%s", problem)
 	}
 }
 

@@ -10,10 +10,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,7 +134,7 @@ func TestInstall(t *testing.T) {
 	require.NoError(t, os.WriteFile(keystoneCA, []byte("its CA"), 0o600))
 	s := site(t, func(s *mtconfig.Site) {
 		s.Keystone.CAFile, s.Keystone.Options = keystoneCA, map[string]any{"maxSession": "72h"}
-		s.Trusted, s.AdminGroups = []string{"system:serviceaccount:monitoring:operator"}, []string{"admins"}
+		s.Trusted, s.AdminGroups = []string{"system:serviceaccount:monitoring:operator", "prometheus"}, []string{"admins"}
 		s.Authz = map[string]any{"listMode": "project"}
 		s.Tenants = map[string]any{"roles": []any{"mt-tenant"}}
 	})
@@ -151,7 +154,12 @@ func TestInstall(t *testing.T) {
 	assert.Equal(t, "project", document(t, s, "authz.yaml")["listMode"])
 	assert.Equal(t, true, document(t, s, "authz.yaml")["reusePort"])
 	authorization := read(t, s, mtconfig.AuthorizationFile)
-	for _, condition := range []string{"osnode-controller", "monitoring:operator", "'admins' in request.groups"} {
+	for _, condition := range []string{
+		"osnode-controller", "monitoring:operator",
+		// Whoever has logged in is asked about, under whatever name.
+		"request.user != 'prometheus' || 'osn:authenticated' in request.groups",
+		"!('admins' in request.groups) || 'osn:authenticated' in request.groups",
+	} {
 		assert.Equal(t, 1, strings.Count(strings.ReplaceAll(authorization, "''", "'"), condition), condition)
 	}
 	assert.Contains(t, read(t, s, mtconfig.WebhooksFile), base64.StdEncoding.EncodeToString([]byte(read(t, s, "ca.crt"))))
@@ -254,4 +262,67 @@ func TestCheck(t *testing.T) {
 	other := s
 	other.ClusterCA = clusterCA(t)
 	assert.NotEmpty(t, findings(t, other, time.Now())["authz-reader.crt"], "another cluster's CA signed it")
+}
+
+// TestUmask is not parallel: a umask is the whole process'.
+func TestUmask(t *testing.T) {
+	s := site(t, nil)
+	before := syscall.Umask(0o077)
+	_, err := mtconfig.Install(s, mtconfig.Options{})
+	syscall.Umask(before)
+	require.NoError(t, err)
+	for name, want := range map[string]os.FileMode{
+		"": 0o755, "manifests": 0o755, "ca.crt": 0o644, "authz.yaml": 0o644, "authz.key": 0o600, "authn.kubeconfig": 0o600,
+	} {
+		info, err := os.Stat(filepath.Join(s.Directory, name))
+		require.NoError(t, err)
+		assert.Equal(t, want, info.Mode().Perm(), "%s: the webhooks run as another user", name)
+	}
+}
+
+// TestAccessIsRepaired: a file with the right content is not right when the wrong people may read it, or the right cannot.
+func TestAccessIsRepaired(t *testing.T) {
+	t.Parallel()
+	s := site(t, nil)
+	owned := os.Geteuid() == 0
+	if owned {
+		s.Owner = "12345"
+	}
+	install(t, s, mtconfig.Options{})
+	require.Empty(t, findings(t, s, time.Now()))
+	wrong := map[string]os.FileMode{
+		"authz.key": 0o644, "ca.key": 0o640, "authn.crt": 0o600, "authz.yaml": 0o600, "authn.kubeconfig": 0o666, "authn.yaml": 0o604,
+	}
+	right := map[string]os.FileMode{}
+	for name, mode := range wrong {
+		info, err := os.Stat(filepath.Join(s.Directory, name))
+		require.NoError(t, err)
+		right[name] = info.Mode().Perm()
+		require.NoError(t, os.Chmod(filepath.Join(s.Directory, name), mode))
+	}
+	if owned {
+		require.NoError(t, os.Chown(filepath.Join(s.Directory, "authz.kubeconfig"), 0, 0))
+		wrong["authz.kubeconfig"], right["authz.kubeconfig"] = 0, 0o600
+	}
+	found := findings(t, s, time.Now())
+	assert.Len(t, found, len(wrong))
+	for name := range wrong {
+		assert.Contains(t, found, name)
+	}
+	assert.Contains(t, found["ca.key"], "its mode is 640, not 600: others than its owner may read it")
+	if owned {
+		assert.Equal(t, "it belongs to 0:0, not to 12345:12345", found["authz.kubeconfig"])
+	}
+
+	key := read(t, s, "authz.key")
+	repaired := install(t, s, mtconfig.Options{})
+	assert.ElementsMatch(t, slices.Collect(maps.Keys(wrong)), repaired)
+	assert.Equal(t, key, read(t, s, "authz.key"), "the key is the one that there was")
+	for name, mode := range right {
+		info, err := os.Stat(filepath.Join(s.Directory, name))
+		require.NoError(t, err)
+		assert.Equal(t, mode, info.Mode().Perm(), name)
+	}
+	assert.Empty(t, findings(t, s, time.Now()))
+	assert.Empty(t, install(t, s, mtconfig.Options{}))
 }

@@ -59,7 +59,7 @@ type Site struct {
 	// namespaces, such as system:serviceaccount:caas-system:osnode-controller, which is
 	// always one.
 	Trusted []string `json:"trusted,omitempty"`
-	// AdminGroups may do everything that RBAC grants them, beside system:masters.
+	// AdminGroups may do everything that RBAC grants them, beside system:masters. They are not of those who have logged in.
 	AdminGroups []string `json:"adminGroups,omitempty"`
 	// Replicas is how many processes of each webhook run on this machine; 2 when 0.
 	Replicas int `json:"replicas,omitempty"`

@@ -128,7 +128,8 @@ func (a *App) named(ctx context.Context, o *options, cluster *execCluster) (toke
 		return tokencache.Token{}, err
 	}
 	who, scope := found.Credential, found.Scope
-	key := tokencache.Key(client.URL(), who.UserID, who.UserName, who.DomainID, who.DomainName,
+	// A token says alone whose it is.
+	key := tokencache.Key(client.URL(), string(who.Token), who.UserID, who.UserName, who.DomainID, who.DomainName,
 		who.ApplicationCredentialID, who.ApplicationCredentialName, scope.ProjectID, scope.ProjectName, scope.DomainID, scope.DomainName)
 	return a.cache(o).Get(ctx, key, a.Caller, source(client, who, scope))
 }

@@ -153,7 +153,7 @@ func (s *session) enter(ctx context.Context) (home identity.Token, forget func()
 	if err != nil {
 		return home, nil, err
 	}
-	if skew := s.client.Skew(ctx).Round(time.Second); skew.Abs() > time.Minute {
+	if skew := home.Skew.Round(time.Second); skew.Abs() > time.Minute {
 		s.note("warning: this machine's clock is %s %s than Keystone's; set it, or certificates and tokens may be refused", skew.Abs(), ahead(skew))
 	}
 	return home, func() {

@@ -49,6 +49,7 @@ func (a *App) logout(ctx context.Context, o *options) error {
 		return s.nobody(o)
 	}
 	l := &leaving{session: s, found: found, home: map[string]identity.Token{}}
+	defer l.close(ctx)
 	var projects []string
 	for _, user := range gone {
 		if err := l.leave(ctx, user); err != nil {
@@ -56,7 +57,6 @@ func (a *App) logout(ctx context.Context, o *options) error {
 		}
 		projects = append(projects, first(user.Mark.Project, user.Name))
 	}
-	l.close(ctx)
 	if _, err := s.store.Apply(ctx, forgotten(view, gone, o.purge)); err != nil {
 		return s.checked(err)
 	}
@@ -237,8 +237,10 @@ type spent struct {
 	token  identity.Secret
 }
 
-// close revokes the tokens that were got for the logout.
+// close revokes the tokens that were got for the logout, also when that has failed or is being ended.
 func (l *leaving) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.options.timeout)
+	defer cancel()
 	for _, one := range l.spent {
 		if err := one.client.Revoke(ctx, one.token); err != nil {
 			l.note("note: a token was not revoked: %v", err)

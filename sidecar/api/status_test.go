@@ -128,7 +128,7 @@ func TestCacheIsPerClientAndBounded(t *testing.T) {
 	base := serve(t, api.Config{
 		PluginURL:    plugin.URL,
 		Authenticate: func(r *http.Request) (string, error) { return r.Header.Get("Test-Client"), nil },
-		Cache:        api.CacheLimits{Pods: 3, Age: 200 * time.Millisecond},
+		Cache:        api.CacheLimits{Pods: 3, Age: 2 * time.Second},
 	})
 	as := func(client, body string) []string {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/status", strings.NewReader(body))
@@ -142,7 +142,7 @@ func TestCacheIsPerClientAndBounded(t *testing.T) {
 		as("one", pods(map[string]string{uid: "Running"}))
 	}
 	assert.Equal(t, []string{"b", "c", "d"}, as("one", "[]"), "the least used went first")
-	<-time.NewTimer(250 * time.Millisecond).C
+	<-time.NewTimer(2200 * time.Millisecond).C
 	assert.Empty(t, as("one", "[]"), "what nobody asked for expires")
 }
 

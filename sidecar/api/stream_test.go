@@ -262,7 +262,7 @@ func TestRequestsBeyondTheLimitWait(t *testing.T) {
 		}
 		<-release
 	})
-	base := serve(t, api.Config{PluginURL: plugin.URL, Limits: api.Limits{RequestsPerClient: 2, Patience: 500 * time.Millisecond}})
+	base := serve(t, api.Config{PluginURL: plugin.URL, Limits: api.Limits{RequestsPerClient: 2, Patience: 2 * time.Second}})
 	codes := make(chan int, 4)
 	for range 3 {
 		go func() { codes <- send(t, http.MethodDelete, base+"/delete", `{"metadata":{"uid":"a"}}`).code }()

@@ -44,8 +44,8 @@ func (p *Path) prepareTenant(ctx context.Context) error {
 // CloudsFile is the file with the sidecar's application credential.
 func (p *Path) CloudsFile() string { return p.file("clouds.yaml") }
 
-// writeClouds makes an application credential unless there is one: its secret cannot be
-// read again.
+// writeClouds makes an application credential unless its file is there. A secret cannot be read again, so one of a run
+// that ended before it was written is of no use to anybody.
 func (p *Path) writeClouds(ctx context.Context) error {
 	if _, err := os.Stat(p.CloudsFile()); err == nil {
 		return nil
@@ -54,7 +54,7 @@ func (p *Path) writeClouds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	credential, err := keystone.AddApplicationCredential(ctx, User, Project, "sidecar-"+p.Node)
+	credential, err := keystone.ReplaceApplicationCredential(ctx, User, Project, "sidecar-"+p.Node)
 	if err != nil {
 		return err
 	}

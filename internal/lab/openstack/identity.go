@@ -74,15 +74,66 @@ func (s *Site) AddApplicationCredential(ctx context.Context, user, project, name
 	if err != nil {
 		return ApplicationCredential{}, err
 	}
-	var made struct {
-		Credential ApplicationCredential `json:"application_credential"`
-	}
-	err = session.Do(ctx, http.MethodPost, "identity", "/users/"+session.UserID+"/application_credentials",
-		object{"application_credential": object{"name": name}}, &made)
+	made, err := session.addApplicationCredential(ctx, name)
 	if err != nil {
 		return ApplicationCredential{}, fmt.Errorf("make application credential %s of %s in %s: %w", name, user, project, err)
 	}
-	return made.Credential, nil
+	return made, nil
+}
+
+// ReplaceApplicationCredential is AddApplicationCredential in place of one with the same name, whose secret nobody may have
+// any more.
+func (s *Site) ReplaceApplicationCredential(ctx context.Context, user, project, name string) (ApplicationCredential, error) {
+	session, err := s.Login(ctx, user, project)
+	if err != nil {
+		return ApplicationCredential{}, err
+	}
+	made, err := session.replaceApplicationCredential(ctx, name)
+	if err != nil {
+		return ApplicationCredential{}, fmt.Errorf("make application credential %s of %s in %s: %w", name, user, project, err)
+	}
+	return made, nil
+}
+
+func (s *Session) replaceApplicationCredential(ctx context.Context, name string) (ApplicationCredential, error) {
+	made, err := s.addApplicationCredential(ctx, name)
+	if StatusOf(err) != http.StatusConflict {
+		return made, err
+	}
+	if err := s.deleteApplicationCredential(ctx, name); err != nil {
+		return ApplicationCredential{}, err
+	}
+	return s.addApplicationCredential(ctx, name)
+}
+
+func (s *Session) addApplicationCredential(ctx context.Context, name string) (ApplicationCredential, error) {
+	var made struct {
+		Credential ApplicationCredential `json:"application_credential"`
+	}
+	err := s.Do(ctx, http.MethodPost, "identity", s.applicationCredentials(), object{"application_credential": object{"name": name}}, &made)
+	return made.Credential, err
+}
+
+func (s *Session) deleteApplicationCredential(ctx context.Context, name string) error {
+	var known struct {
+		Credentials []resource `json:"application_credentials"`
+	}
+	if err := s.Do(ctx, http.MethodGet, "identity", s.applicationCredentials()+"?name="+url.QueryEscape(name), nil, &known); err != nil {
+		return err
+	}
+	for _, one := range known.Credentials {
+		if one.Name != name {
+			continue
+		}
+		if err := s.Do(ctx, http.MethodDelete, "identity", s.applicationCredentials()+"/"+one.ID, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) applicationCredentials() string {
+	return "/users/" + s.UserID + "/application_credentials"
 }
 
 // Revoke ends a token before its time.

@@ -65,8 +65,10 @@ func New(ctx context.Context, config Config) (*Site, error) {
 	if len(config.Projects) == 0 {
 		config.Projects = []string{openstack.CMS, openstack.QST}
 	}
-	if _, err := os.Stat(filepath.Join(config.BinDir, Controller)); err != nil {
-		return nil, fmt.Errorf("site: program %s: %w (run make build)", Controller, err)
+	for _, program := range []string{Controller, loginProgram} {
+		if _, err := os.Stat(filepath.Join(config.BinDir, program)); err != nil {
+			return nil, fmt.Errorf("site: program %s: %w (run make build)", program, err)
+		}
 	}
 	cloud, err := config.Lab.OpenStack()
 	if err != nil {

@@ -21,6 +21,18 @@ func TestNamespaceOf(t *testing.T) {
 	assert.Equal(t, "cms", site.NamespaceOf("CMS"))
 }
 
+// TestPrograms: users cannot log in without theirs, which is worth knowing before anything is made.
+func TestPrograms(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	_, err := site.New(t.Context(), site.Config{BinDir: bin})
+	require.ErrorContains(t, err, "osnode-controller")
+	require.NoError(t, os.WriteFile(filepath.Join(bin, site.Controller), nil, 0o600))
+	_, err = site.New(t.Context(), site.Config{BinDir: bin})
+	require.ErrorContains(t, err, "kubectl-openstack")
+	require.ErrorContains(t, err, "run make build")
+}
+
 // TestUserData runs the site's script as a machine with a certain address would.
 func TestUserData(t *testing.T) {
 	t.Parallel()

@@ -151,12 +151,15 @@ func (p *Provider) Login(ctx context.Context, show func(Prompt)) (Tokens, error)
 	}
 	asked, err := p.oauth.DeviceAuth(ctx, begin...)
 	if err != nil {
-		return Tokens{}, p.explain("begin the login", err)
+		return Tokens{}, p.explain(ctx, "begin the login", err)
 	}
 	show(Prompt{URL: asked.VerificationURI, Complete: asked.VerificationURIComplete, Code: asked.UserCode, Expires: asked.Expiry})
 	given, err := p.oauth.DeviceAccessToken(ctx, asked, end...)
+	if err != nil && !asked.Expiry.IsZero() && !time.Now().Before(asked.Expiry) {
+		return Tokens{}, late()
+	}
 	if err != nil {
-		return Tokens{}, p.explain("log in", err)
+		return Tokens{}, p.explain(ctx, "log in", err)
 	}
 	return p.tokens(given, "")
 }
@@ -166,7 +169,7 @@ func (p *Provider) Refresh(ctx context.Context, refresh identity.Secret) (Tokens
 	old := &oauth2.Token{RefreshToken: string(refresh), Expiry: time.Unix(1, 0)}
 	given, err := p.oauth.TokenSource(p.context(ctx), old).Token()
 	if err != nil {
-		return Tokens{}, p.explain("renew the token", err)
+		return Tokens{}, p.explain(ctx, "renew the token", err)
 	}
 	return p.tokens(given, refresh)
 }
@@ -235,12 +238,18 @@ func decode(part string, into any) error {
 	return json.Unmarshal(data, into)
 }
 
-// explain says what a provider's refusal means.
-func (p *Provider) explain(doing string, err error) error {
+// late is that a code has expired.
+func late() error {
+	return trouble(identity.Unauthorized, "nobody has entered the code in time; log in again")
+}
+
+// explain says what a provider's refusal means. A context that has ended by its deadline is a code that nobody entered; a
+// request's own time that was over is a provider that is slow, which says nothing about the login.
+func (p *Provider) explain(ctx context.Context, doing string, err error) error {
 	refusal, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			return trouble(identity.Unauthorized, "nobody has entered the code in time; log in again")
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return late()
 		}
 		return identity.Unreachable("the OpenID provider", p.cfg.Issuer, err, p.cfg.Now())
 	}
@@ -250,7 +259,7 @@ func (p *Provider) explain(doing string, err error) error {
 	case "access_denied":
 		return trouble(identity.Unauthorized, "the login was refused in the browser")
 	case "expired_token":
-		return trouble(identity.Unauthorized, "nobody has entered the code in time; log in again")
+		return late()
 	case "invalid_client", "unauthorized_client":
 		return trouble(identity.Usage, "the OpenID provider %s does not know the client %q, or not for device logins", p.cfg.Issuer, p.cfg.ClientID)
 	case "":

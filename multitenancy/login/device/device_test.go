@@ -4,6 +4,7 @@ package device_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -66,6 +67,47 @@ func TestRefused(t *testing.T) {
 	defer cancel()
 	_, err = discover(t, issuer, ca).Login(ctx, func(device.Prompt) {})
 	require.ErrorContains(t, err, "nobody has entered the code in time")
+}
+
+// scripted is a provider whose token page answers as it is told.
+func scripted(t *testing.T, tokens http.HandlerFunc) *device.Provider {
+	t.Helper()
+	pages := http.NewServeMux()
+	server := httptest.NewServer(pages)
+	t.Cleanup(server.Close)
+	pages.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"issuer": "` + server.URL + `", "token_endpoint": "` + server.URL + `/token", "device_authorization_endpoint": "` + server.URL + `/device"}`))
+	})
+	pages.HandleFunc("/device", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"device_code": "d", "user_code": "U", "verification_uri": "` + server.URL + `/page", "expires_in": 1}`))
+	})
+	pages.HandleFunc("/token", tokens)
+	found, err := device.Discover(t.Context(), device.Config{Issuer: server.URL, ClientID: "c", Timeout: time.Second})
+	require.NoError(t, err)
+	return found
+}
+
+func TestSlowProviderIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	slow := scripted(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then the server sees that the client has gone
+		<-r.Context().Done()
+	})
+	_, err := slow.Refresh(t.Context(), "refresh")
+	require.ErrorContains(t, err, "does not answer in time")
+	assert.True(t, identity.Is(err, identity.Unavailable), "a token that is good still may be used on: %v", err)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = slow.Login(ctx, func(device.Prompt) { cancel() })
+	require.ErrorContains(t, err, "interrupted")
+}
+
+func TestCodeExpires(t *testing.T) {
+	t.Parallel()
+	_, err := scripted(t, http.NotFound).Login(t.Context(), func(device.Prompt) {})
+	require.ErrorContains(t, err, "nobody has entered the code in time")
+	assert.True(t, identity.Is(err, identity.Unauthorized), "%v", err)
 }
 
 func TestDiscover(t *testing.T) {

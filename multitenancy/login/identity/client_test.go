@@ -198,7 +198,8 @@ func TestClocks(t *testing.T) {
 	token, err := client.Login(t.Context(), w.credential(), identity.Scope{})
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(time.Hour), token.Expires, 5*time.Second, "by this machine's clock")
-	assert.InDelta(t, (3 * time.Hour).Seconds(), client.Skew(t.Context()).Seconds(), 5)
+	assert.InDelta(t, (3 * time.Hour).Seconds(), token.Skew.Seconds(), 5)
+	assert.Equal(t, []string{"POST /v3/auth/tokens"}, server.Requests(), "the login's answer says what the time is")
 }
 
 func TestSecretsAreHidden(t *testing.T) {

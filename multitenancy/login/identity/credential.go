@@ -87,6 +87,8 @@ type Token struct {
 	Expires time.Time
 	// Issued is by this machine's clock too.
 	Issued time.Time
+	// Skew is how far this machine's clock is before Keystone's: 0 if it is not known, or good enough.
+	Skew time.Duration
 	// ApplicationCredentialID is the credential's that it was made with, if it was.
 	ApplicationCredentialID string
 }

@@ -96,7 +96,7 @@ func (c *Client) token(value Secret, answer described, header http.Header) Token
 	}
 	// What Keystone says is by its clock.
 	skew := c.skew(header)
-	token.Expires, token.Issued = token.Expires.Add(skew), token.Issued.Add(skew)
+	token.Expires, token.Issued, token.Skew = token.Expires.Add(skew), token.Issued.Add(skew), skew
 	return token
 }
 
@@ -114,13 +114,4 @@ func (c *Client) skew(header http.Header) time.Duration {
 		return 0
 	}
 	return skew
-}
-
-// Skew asks how far this machine's clock is before Keystone's: 0 if it is not known, or good enough.
-func (c *Client) Skew(ctx context.Context) time.Duration {
-	header, err := c.do(ctx, call{method: http.MethodGet, path: "/"})
-	if err != nil && header == nil {
-		return 0
-	}
-	return c.skew(header)
 }

@@ -46,6 +46,7 @@ func TestMain(m *testing.M) {
 			os.Exit(9)
 		}
 	case "join":
+		files.Patience = time.Minute // many wait for each other, on a busy disk
 		change = kubeconfig.Change{Users: []kubeconfig.User{{Name: "user-" + argument, Token: "t"}}}
 	}
 	if _, err := files.Apply(context.Background(), change); err != nil {
@@ -204,6 +205,22 @@ func TestKubectlsLock(t *testing.T) {
 	require.NoError(t, err)
 	usable(t, path, "first")
 	assert.NoFileExists(t, path+".lock")
+}
+
+func TestOneLockHoweverTheFileIsCalled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	home := filepath.Join(dir, "data", "home")
+	require.NoError(t, os.MkdirAll(home, 0o700))
+	require.NoError(t, os.Symlink("data/home", filepath.Join(dir, "home")))
+	for name, path := range map[string]string{
+		"a directory behind a link": filepath.Join(dir, "home", "config"), "a way round": home + "/./round",
+		"in a directory that is made": filepath.Join(dir, "home", ".kube", "config"),
+	} {
+		_, err := kubeconfig.Store{Paths: []string{path}, Patience: 100 * time.Millisecond}.Apply(t.Context(), login("first"))
+		require.NoError(t, err, name)
+		usable(t, path, "first")
+	}
 }
 
 // meddler changes the file just before it is replaced, without taking the lock.

@@ -126,7 +126,8 @@ func (s Store) Check(change Change) error {
 	return nil
 }
 
-// lockAll takes the locks of all files, always in the same order. A file behind a link has two names.
+// lockAll takes the locks of all files, always in the same order. A file behind a link has two names, and so two locks;
+// one in a directory behind a link has one lock, however it is called.
 func (s Store) lockAll(ctx context.Context) (unlock func(), err error) {
 	var names []string
 	for _, path := range s.Paths {
@@ -134,7 +135,7 @@ func (s Store) lockAll(ctx context.Context) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, path, target)
+		names = append(names, settled(path), target)
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -144,7 +145,7 @@ func (s Store) lockAll(ctx context.Context) (unlock func(), err error) {
 			one()
 		}
 	}
-	main := s.main()
+	main := settled(s.main())
 	for _, name := range names {
 		if _, err := os.Stat(filepath.Dir(name)); err != nil && name != main {
 			continue // kubectl does not make directories for the others either
@@ -342,11 +343,7 @@ func resolve(path string) (string, error) {
 	for range deepest {
 		target, err := os.Readlink(at)
 		if err != nil {
-			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
-			if err != nil {
-				return at, nil //nolint:nilerr // the directory is not there yet
-			}
-			return filepath.Join(dir, filepath.Base(at)), nil
+			return settled(at), nil
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(at), target)
@@ -354,6 +351,18 @@ func resolve(path string) (string, error) {
 		at = target
 	}
 	return "", trouble(Unwritable, path, "is a link that leads round in circles")
+}
+
+// settled is the one name of a path among those that lead to it by links of its directory, which need not be there.
+func settled(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return path
+	}
+	return filepath.Join(dir, filepath.Base(path))
 }
 
 // timestamp is what backups are called after.

@@ -233,10 +233,11 @@ func TestPolicyValidation(t *testing.T) {
 			{Match: translate.VolumeMatch{Kind: "nfs", Path: "[x"}, Target: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}},
 		},
 		NodeSelector: map[string]string{"a b": "c"},
+		Annotations:  map[string]string{"offload.infn.it/name": "x"},
 		DNS:          map[string]translate.ClusterDNS{"*": {Nameservers: []string{"dns.example.org"}}},
 	}
 	err := policy.Validate("policy")
-	for _, want := range []string{"policy.volumes[0].match.kind", "policy.volumes[0].target", "policy.volumes[1].match", "policy.nodeSelector", "policy.dns[*].nameservers"} {
+	for _, want := range []string{"policy.volumes[0].match.kind", "policy.volumes[0].target", "policy.volumes[1].match", "policy.nodeSelector", "policy.annotations", "policy.dns[*].nameservers"} {
 		assert.ErrorContains(t, err, want)
 	}
 }

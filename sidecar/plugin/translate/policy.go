@@ -98,6 +98,8 @@ func (p *Policy) Validate(prefix string) error {
 	for key := range p.Annotations {
 		if issues := validation.IsQualifiedName(strings.ToLower(key)); len(issues) > 0 {
 			problems = append(problems, fmt.Errorf("%s.annotations: %q: %s", prefix, key, issues[0]))
+		} else if ownAnnotation(key) {
+			problems = append(problems, fmt.Errorf("%s.annotations: %q: is the sidecar's own, by which it knows its pods again", prefix, key))
 		}
 	}
 	for cluster, dns := range p.DNS {
