@@ -3,49 +3,27 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/cloudveneto/caas/internal/programtest"
 )
 
-// build makes the real program once for all tests.
-func build(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "interlink-api")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return program
-}
+//nolint:gochecknoglobals // built once for all tests
+var binary programtest.Binary
 
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+func TestMain(m *testing.M) { os.Exit(binary.Run(m)) }
 
 func unixClient(path string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -80,7 +58,7 @@ func plugin(t *testing.T, path string) {
 
 func TestProgram(t *testing.T) {
 	t.Parallel()
-	program, directory := build(t), t.TempDir()
+	directory := t.TempDir()
 	socket := filepath.Join(directory, "api.sock")
 	plugin(t, filepath.Join(directory, "plugin.sock"))
 	file := filepath.Join(directory, "config.yaml")
@@ -94,14 +72,14 @@ Pprof: {Enabled: true, Port: "0"}
 `), 0o600))
 
 	t.Run("check", func(t *testing.T) {
-		out, err := exec.CommandContext(t.Context(), program, "--config", file, "--check").CombinedOutput()
+		out, err := binary.Command(t, "--config", file, "--check").CombinedOutput()
 		require.NoError(t, err, string(out))
 		assert.Equal(t, "the configuration is valid\n", string(out))
 	})
 	t.Run("problems", func(t *testing.T) {
 		bad := filepath.Join(directory, "bad.yaml")
 		require.NoError(t, os.WriteFile(bad, []byte("InterlinkAddress: http://0.0.0.0:3000\nSidecarURL: ftp://x\n"), 0o600))
-		command := exec.CommandContext(t.Context(), program, "--interlinkconfigpath", bad)
+		command := binary.Command(t, "--interlinkconfigpath", bad)
 		out, err := command.CombinedOutput()
 		require.Error(t, err)
 		assert.Equal(t, 1, command.ProcessState.ExitCode())
@@ -109,30 +87,26 @@ Pprof: {Enabled: true, Port: "0"}
 		assert.Contains(t, string(out), "nobody would be authenticated")
 	})
 	t.Run("no file", func(t *testing.T) {
-		command := exec.CommandContext(t.Context(), program)
+		command := binary.Command(t)
 		command.Env = append(os.Environ(), "INTERLINKCONFIGPATH="+filepath.Join(directory, "none.yaml"))
 		out, err := command.CombinedOutput()
 		require.Error(t, err)
 		assert.Contains(t, string(out), "give --config (see --help for an example)")
 	})
 	t.Run("serve", func(t *testing.T) {
-		var out buffer
-		command := exec.CommandContext(t.Context(), program, "--log-format", "json")
+		command := binary.Command(t, "--log-format", "json")
 		command.Env = append(os.Environ(), "INTERLINKCONFIGPATH="+file, "SIDECARURL=unix://"+filepath.Join(directory, "plugin.sock"))
-		command.Stderr = &out
-		require.NoError(t, command.Start())
-		t.Cleanup(func() { _ = command.Process.Kill() })
+		process := programtest.Start(t, command)
 		client := unixClient(socket)
 		require.Eventually(t, func() bool {
 			code, body, err := ask(t, client, http.MethodPost, "http://unix/pinglink")
 			return err == nil && code == http.StatusOK && body == `{"status":"ok"}`
-		}, 20*time.Second, 50*time.Millisecond, out.String())
-		require.Eventually(t, func() bool { return strings.Count(out.String(), "server is listening") == 3 }, 5*time.Second, 20*time.Millisecond)
-		assert.Contains(t, out.String(), `"msg":"callers are not authenticated"`)
-		require.Eventually(t, func() bool { return strings.Contains(out.String(), `"level":"DEBUG"`) },
+		}, 20*time.Second, 50*time.Millisecond, process.String())
+		require.Eventually(t, func() bool { return strings.Count(process.String(), "server is listening") == 3 }, 5*time.Second, 20*time.Millisecond)
+		assert.Contains(t, process.String(), `"msg":"callers are not authenticated"`)
+		require.Eventually(t, func() bool { return strings.Contains(process.String(), `"level":"DEBUG"`) },
 			5*time.Second, 20*time.Millisecond, "upstream's VerboseLogging")
-		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
-		require.NoError(t, command.Wait(), out.String())
+		require.NoError(t, process.End(syscall.SIGTERM), process)
 		assert.NoFileExists(t, socket)
 	})
 }

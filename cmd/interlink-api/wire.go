@@ -6,32 +6,20 @@ import (
 	"context"
 	"net"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/sidecar/api"
 )
 
 // serve runs the API server and its operations port until ctx is done.
 func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) error {
-	flush, err := telemetry.Setup(ctx, "interlink-api")
+	registry, flush, err := service.Observe(ctx, "interlink-api")
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, flush)
-
-	registry := prometheus.NewRegistry()
-	for _, collector := range []prometheus.Collector{
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := registry.Register(collector); err != nil {
-			return err
-		}
-	}
+	defer flush()
 	gatewayConfig, err := settings.Config()
 	if err != nil {
 		return err
@@ -58,11 +46,7 @@ func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) err
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, server := range servers {
-		group.Go(func() error { return server.Run(ctx) })
-	}
-	return group.Wait()
+	return service.Run(ctx, servers)
 }
 
 // listen opens all ports, or none.

@@ -7,92 +7,60 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
-	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
-	"github.com/cloudveneto/caas/sidecar/plugin"
 )
 
 // serve wires the sidecar: interLink API → server → plugin → target cluster.
 func serve(ctx context.Context, settings *file) error {
-	logging.CaptureKlog(logging.From(ctx))
-	shutdown, err := telemetry.Setup(ctx, "interlink-sidecar")
+	registry, flush, err := service.Observe(ctx, "interlink-sidecar")
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, shutdown)
+	defer flush()
 
 	client, logClient, err := clients(settings)
 	if err != nil {
 		return err
 	}
-	registry, err := processMetrics()
-	if err != nil {
-		return err
-	}
-	if err := becomeTenant(ctx, client, settings); err != nil {
-		return nil // it is to end before it began
-	}
-	p, err := plugin.New(plugin.Config{Client: client, LogClient: logClient, Settings: settings.Settings, Registry: registry})
-	if err != nil {
-		return err
-	}
+	s := &sidecar{settings: settings, client: client, logClient: logClient, registry: registry}
 	server, err := httpserver.New(httpserver.Config{
 		Name: "plugin", Address: settings.Listen, TLS: settings.serverTLS(),
 		MaxBody: max(settings.MaxCreateBytes, settings.MaxStatusBytes),
-		Handler: telemetry.Handler(p.Handler(), "plugin"),
+		Handler: telemetry.Handler(s, "plugin"),
 	})
 	if err != nil {
 		return err
 	}
-	servers := []*httpserver.Server{server}
-	if settings.OpsListen != "" {
-		ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: settings.OpsListen, Ready: p.Ready, Registry: registry})
-		if err != nil {
-			return errors.Join(err, server.Close())
-		}
-		servers = append(servers, ops)
+	servers, err := service.WithOps(server, httpserver.OpsConfig{Address: settings.OpsListen, Ready: s.ready, Registry: registry})
+	if err != nil {
+		return err
 	}
-	logging.From(ctx).InfoContext(ctx, "interlink sidecar serves", "address", settings.Listen, "version", cli.Version())
-	return run(ctx, p, servers)
+	return run(ctx, s, servers)
 }
 
 // run ends the plugin after the servers: requests in flight still need it.
-func run(ctx context.Context, p *plugin.Plugin, servers []*httpserver.Server) error {
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+func run(ctx context.Context, s *sidecar, servers []*httpserver.Server) error {
+	lasting, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var following errgroup.Group
 	following.Go(func() error {
 		defer cancel()
-		return p.Run(working)
+		return s.work(ctx, lasting)
 	})
-	serving, ctx := errgroup.WithContext(ctx)
-	for _, server := range servers {
-		serving.Go(func() error { return server.Run(ctx) })
-	}
-	err := serving.Wait()
+	err := service.Run(ctx, servers)
+	cancel()
 	stop()
 	return errors.Join(err, following.Wait())
-}
-
-func processMetrics() (*prometheus.Registry, error) {
-	registry := prometheus.NewRegistry()
-	err := errors.Join(
-		registry.Register(collectors.NewGoCollector()),
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	)
-	return registry, err
 }
 
 // clients returns one client for everything and one for logs. Logs use a connection

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/multitenancy/admission"
 )
 
@@ -39,67 +39,36 @@ what is wrong with a file, and ends. More files are in deploy/kube-mt-admission.
 Every flag can be set by the environment: MT_ADMISSION_KUBECONFIG for --kubeconfig.
 Traces are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 
-const envPrefix = "MT_ADMISSION_"
-
 type options struct {
-	config, kubeconfig, caFile, opsListen string
-	check, print                          bool
+	kubeconfig, caFile, opsListen string
+	printWebhooks                 bool
 }
 
 func newCommand() *cobra.Command {
 	o := &options{}
-	command := &cobra.Command{
-		Use:   "kube-mt-admission",
-		Short: "Keep users of one namespace apart: owners, references and nodes of their objects",
-		Long:  description,
-		Example: `  kube-mt-admission --config admission.yaml
+	command := service.Program[*file]{
+		Name: program, Short: "Keep users of one namespace apart: owners, references and nodes of their objects", Description: description,
+		Examples: `  kube-mt-admission --config admission.yaml
   kube-mt-admission --config admission.yaml --check    # say what is wrong with it, and end
   kube-mt-admission --config admission.yaml --print-webhook-config --ca ca.crt | kubectl apply -f -`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
+		EnvPrefix: "MT_ADMISSION_", Config: "/etc/kubernetes/mt/admission.yaml", Load: o.load, Print: o.print, Serve: o.serve,
+	}.Command()
 	flags := command.Flags()
-	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/admission.yaml", "configuration file")
-	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "/etc/kubernetes/mt/admission.kubeconfig", "kubeconfig with which metadata is read; empty inside the cluster")
 	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics, in place of the file's: host:port")
-	flags.BoolVar(&o.print, "print-webhook-config", false, "write the webhook configurations as YAML and end")
+	flags.BoolVar(&o.printWebhooks, "print-webhook-config", false, "write the webhook configurations as YAML and end")
 	flags.StringVar(&o.caFile, "ca", "", "with --print-webhook-config: certificates of the CA of tls.certFile")
-	cli.LogFlags(command)
 	return command
 }
 
-func (o *options) run(cmd *cobra.Command) error {
-	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
-		return err
+// print returns the objects that make an API server ask if they are asked for.
+func (o *options) print(settings *file) ([]byte, error) {
+	if !o.printWebhooks {
+		return nil, nil
 	}
-	settings, err := load(o.config)
-	if err != nil {
-		return err
-	}
-	if o.opsListen != "" {
-		settings.OpsListen = o.opsListen
-	}
-	switch {
-	case o.check:
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
-		return err
-	case o.print:
-		return o.printWebhooks(cmd, settings)
-	default:
-		return serve(cmd.Context(), o, settings)
-	}
-}
-
-func (o *options) printWebhooks(cmd *cobra.Command, settings *file) error {
 	ca, err := os.ReadFile(o.caFile)
 	if err != nil {
-		return fmt.Errorf("--ca: %w", err)
+		return nil, fmt.Errorf("--ca: %w", err)
 	}
-	content, err := admission.WebhookConfigurations("https://"+settings.Listen, ca)
-	if err != nil {
-		return err
-	}
-	_, err = cmd.OutOrStdout().Write(content)
-	return err
+	return admission.WebhookConfigurations("https://"+settings.Listen, ca)
 }

@@ -5,14 +5,12 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +34,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/lab/kube"
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
+	"github.com/cloudveneto/caas/internal/programtest"
 )
 
 const (
@@ -75,15 +74,12 @@ func newSite(t *testing.T) *site {
 		APIServerArgs: []string{"--admission-control-config-file=" + deployed(t, "apiserver-admission.yaml", dir)},
 	})
 	s.admin = s.Client()
-	program := filepath.Join(t.TempDir(), "kube-mt-admission")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
 	s.applyFile("../../deploy/kube-mt-admission/rbac.yaml")
 	s.makeProject()
-	s.run(program, config, fmt.Sprintf("http://127.0.0.1:%d/readyz", opsPort))
+	s.run(config, fmt.Sprintf("http://127.0.0.1:%d/readyz", opsPort))
 
-	printed := exec.CommandContext(t.Context(), program, "--config", config, "--print-webhook-config", "--ca", filepath.Join(dir, "ca.crt"))
-	out, err = printed.Output()
+	printed := binary.Command(t, "--config", config, "--print-webhook-config", "--ca", filepath.Join(dir, "ca.crt"))
+	out, err := printed.Output()
 	require.NoError(t, err)
 	s.apply(string(out))
 	s.awaitWebhook()
@@ -118,19 +114,11 @@ func certificates(t *testing.T, dir string) {
 }
 
 // run starts the program and ends it with the test.
-func (s *site) run(program, config, ready string) {
-	var logs bytes.Buffer
-	command := exec.CommandContext(context.WithoutCancel(s.t.Context()), program, "--config", config, "--kubeconfig", s.Kubeconfig("system:kube-mt-admission"))
-	command.Stderr, command.Stdout = &logs, &logs
+func (s *site) run(config, ready string) {
+	command := binary.Command(s.t, "--config", config, "--kubeconfig", s.Kubeconfig("system:kube-mt-admission"))
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	require.NoError(s.t, command.Start())
-	s.t.Cleanup(func() {
-		assert.NoError(s.t, command.Process.Signal(os.Interrupt))
-		assert.NoError(s.t, command.Wait())
-		if s.t.Failed() {
-			s.t.Log(logs.String())
-		}
-	})
+	process := programtest.Start(s.t, command)
+	s.t.Cleanup(func() { assert.NoError(s.t, process.End(syscall.SIGINT)) })
 	require.EventuallyWithT(s.t, func(c *assert.CollectT) {
 		request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, ready, nil)
 		require.NoError(c, err)

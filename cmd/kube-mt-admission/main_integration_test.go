@@ -165,9 +165,12 @@ metadata: {name: bobs}
 	require.NoError(t, err)
 	assert.Equal(t, alice, claim.Labels["osn.infn.it/userid"])
 
-	slices, err := s.admin.DiscoveryV1().EndpointSlices(namespace).List(ctx, mine)
-	require.NoError(t, err)
-	assert.NotEmpty(t, slices.Items)
+	// Their controller is none of those that the pods have waited for.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		slices, err := s.admin.DiscoveryV1().EndpointSlices(namespace).List(ctx, mine)
+		require.NoError(c, err)
+		assert.NotEmpty(c, slices.Items)
+	}, soon, tick)
 	assert.True(t, s.warnings.has("no node of yours is ready"))
 	assert.True(t, s.warnings.has("whose owners can access them"))
 

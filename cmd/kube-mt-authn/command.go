@@ -3,12 +3,9 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/spf13/cobra"
 
-	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/service"
 )
 
 const program = "kube-mt-authn"
@@ -49,58 +46,34 @@ it knows of tokens. Manifests are in deploy/kube-mt-authn.
 Every flag can be set by the environment: MT_AUTHN_LISTEN for --listen. Traces are
 exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 
-const envPrefix = "MT_AUTHN_"
-
 type options struct {
-	config, listen, opsListen                  string
-	check, printConfiguration, insecure, pprof bool
+	listen, opsListen                   string
+	printConfiguration, insecure, pprof bool
 }
 
 func newCommand() *cobra.Command {
 	o := &options{}
-	command := &cobra.Command{
-		Use:   program,
-		Short: "Tell the API server whose a Keystone or OpenID token is",
-		Long:  description,
-		Example: `  kube-mt-authn --config authn.yaml
+	command := service.Program[*file]{
+		Name: program, Short: "Tell the API server whose a Keystone or OpenID token is", Description: description,
+		Examples: `  kube-mt-authn --config authn.yaml
   kube-mt-authn --config authn.yaml --check    # say what is wrong with it, and end
   kube-mt-authn --config authn.yaml --print-authentication-config > authentication.yaml`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
+		EnvPrefix: "MT_AUTHN_", Config: "/etc/kubernetes/mt/authn.yaml", Load: o.load, Print: o.print, Serve: o.serve,
+	}.Command()
 	flags := command.Flags()
-	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/authn.yaml", "configuration file")
-	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.BoolVar(&o.printConfiguration, "print-authentication-config", false,
 		"print the AuthenticationConfiguration by which the API server verifies the OpenID providers' tokens itself, and end")
 	flags.StringVar(&o.listen, "listen", "", "where to serve the webhook, in place of the file's: host:port")
 	flags.StringVar(&o.opsListen, "ops-listen", "127.0.0.1:9642", "where to serve /healthz, /readyz and /metrics: host:port; empty for none")
 	flags.BoolVar(&o.insecure, "insecure", false, "allow a Keystone and issuers without TLS, over which everybody can read and make tokens")
 	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ with the metrics")
-	cli.LogFlags(command)
 	return command
 }
 
-func (o *options) run(cmd *cobra.Command) error {
-	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
-		return err
+// print returns the API server's configuration if it is asked for.
+func (o *options) print(settings *file) ([]byte, error) {
+	if !o.printConfiguration {
+		return nil, nil
 	}
-	settings, err := o.load()
-	if err != nil {
-		return err
-	}
-	switch {
-	case o.check:
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
-		return err
-	case o.printConfiguration:
-		text, err := settings.issuers.AuthenticationConfiguration()
-		if err != nil {
-			return err
-		}
-		_, err = cmd.OutOrStdout().Write(text)
-		return err
-	default:
-		return serve(cmd.Context(), o, settings)
-	}
+	return settings.issuers.AuthenticationConfiguration()
 }

@@ -6,22 +6,18 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,8 +32,9 @@ import (
 
 	"github.com/cloudveneto/caas/internal/httpserver/httpservertest"
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
-	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/internal/lab/openstack/openstacktest"
+	"github.com/cloudveneto/caas/internal/programtest"
 	"github.com/cloudveneto/caas/multitenancy/oidc/oidctest"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
@@ -50,29 +47,12 @@ type world struct {
 	cluster *kubetest.Cluster
 	address string
 	ca      *httpservertest.CA
-	log     *syncBuffer
+	log     *programtest.Process
 	tokens  []string
 }
 
-type syncBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 func TestIntegrationAuthentication(t *testing.T) {
-	w := &world{t: t, issuer: oidctest.Start(t), site: startSite(t), log: &syncBuffer{}, ca: httpservertest.NewCA(t, "mt")}
+	w := &world{t: t, issuer: oidctest.Start(t), site: startSite(t), ca: httpservertest.NewCA(t, "mt")}
 	w.start()
 	t.Run("keystone", w.testKeystone)
 	t.Run("openid", w.testOIDC)
@@ -83,37 +63,17 @@ func TestIntegrationAuthentication(t *testing.T) {
 	t.Run("no token is written anywhere", w.testLogs)
 }
 
+// startSite runs a real OpenStack, of which only Keystone is used.
 func startSite(t *testing.T) *openstack.Site {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: OpenStack's services need a network namespace, and that root")
-	}
-	err := openstack.Missing(openstack.Hook)
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("SKIPPED: %s", err)
-	}
-	require.NoError(t, err)
-	name := fmt.Sprintf("caas-an%d", os.Getpid())
-	require.NoError(t, network.Create(t.Context(), network.Config{
-		Name: name, Extra: append(openstack.Gateways(), netip.MustParsePrefix("10.88.0.5/32")),
-	}))
-	t.Cleanup(func() { assert.NoError(t, network.Delete(context.WithoutCancel(t.Context()), name)) })
-	dir := t.TempDir()
-	site, err := openstack.Start(t.Context(), openstack.Config{
-		Dir: filepath.Join(dir, "site"), NetNS: network.Path(name), HypervisorSocket: filepath.Join(dir, "hypervisor.sock"), EndWithStarter: true,
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, site.Stop(context.WithoutCancel(t.Context()))) })
-	return site
+	openstacktest.Require(t, openstack.Hook)
+	return openstacktest.Start(t, openstack.Config{})
 }
 
 // start runs the webhook and the API server.
 func (w *world) start() {
 	t, dir := w.t, w.t.TempDir()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	w.address = listener.Addr().String()
-	require.NoError(t, listener.Close())
+	w.address = programtest.FreeAddress(t)
 	certificate, key := w.ca.Issue(t, "kube-mt-authn")
 	for name, content := range map[string][]byte{
 		"ca.crt": w.ca.PEM(), "tls.crt": certificate, "tls.key": key,
@@ -157,17 +117,9 @@ func (w *world) keystone() string {
 // serve runs the program.
 func (w *world) serve(config string) {
 	t := w.t
-	command := exec.CommandContext(context.WithoutCancel(t.Context()), build(t),
-		"--config", config, "--insecure", "--log-level", "debug", "--ops-listen", "")
-	command.Stderr = w.log
-	require.NoError(t, command.Start())
-	t.Cleanup(func() {
-		require.NoError(t, command.Process.Signal(syscall.SIGTERM))
-		assert.NoError(t, command.Wait())
-		if t.Failed() {
-			t.Log(w.log.String())
-		}
-	})
+	w.log = programtest.Start(t, binary.Command(t,
+		"--config", config, "--insecure", "--log-level", "debug", "--ops-listen", ""))
+	t.Cleanup(func() { assert.NoError(t, w.log.End(syscall.SIGTERM)) })
 	require.Eventually(t, func() bool { return strings.Contains(w.log.String(), "server is listening") }, 20*time.Second, 10*time.Millisecond)
 }
 

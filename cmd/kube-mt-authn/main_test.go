@@ -6,50 +6,26 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/cloudveneto/caas/internal/httpserver/httpservertest"
+	"github.com/cloudveneto/caas/internal/programtest"
 )
 
-// build builds the program once for all tests.
-func build(tb testing.TB) string {
-	tb.Helper()
-	path, err := binary()
-	require.NoError(tb, err)
-	return path
-}
+//nolint:gochecknoglobals // built once for all tests
+var binary programtest.Binary
 
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kube-mt-authn-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "kube-mt-authn")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
-
-func TestMain(m *testing.M) {
-	m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
-}
+func TestMain(m *testing.M) { os.Exit(binary.Run(m)) }
 
 // run runs the program with a file, and returns what it writes.
 func run(t *testing.T, content string, flags ...string) (string, error) {
 	t.Helper()
 	file := httpservertest.Write(t, t.TempDir(), "authn.yaml", []byte(content))
-	command := exec.CommandContext(t.Context(), build(t), append([]string{"--config", file}, flags...)...)
+	command := binary.Command(t, append([]string{"--config", file}, flags...)...)
 	command.Env = []string{"HOME=" + t.TempDir()}
 	out, err := command.CombinedOutput()
 	if err != nil {

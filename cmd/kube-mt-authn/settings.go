@@ -13,8 +13,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/multitenancy/keystone"
 	"github.com/cloudveneto/caas/multitenancy/oidc"
 )
@@ -24,8 +24,8 @@ type file struct {
 	// Listen is where the API server finds the webhook: host:port, on loopback.
 	Listen string `json:"listen,omitempty"`
 	// ReusePort lets several processes serve the same address.
-	ReusePort bool    `json:"reusePort,omitempty"`
-	TLS       tlsFile `json:"tls"`
+	ReusePort bool               `json:"reusePort,omitempty"`
+	TLS       service.WebhookTLS `json:"tls"`
 	// Audiences are the API server's --api-audiences.
 	Audiences []string      `json:"audiences,omitempty"`
 	Keystone  *keystoneFile `json:"keystone,omitempty"`
@@ -35,13 +35,6 @@ type file struct {
 
 	keystone keystone.Config
 	issuers  oidc.Config
-}
-
-type tlsFile struct {
-	CertFile string `json:"certFile"`
-	KeyFile  string `json:"keyFile"`
-	// ClientCAFile is whom the API server's client certificate must be from.
-	ClientCAFile string `json:"clientCAFile"`
 }
 
 type keystoneFile struct {
@@ -107,25 +100,17 @@ type projectFile struct {
 const defaultListen = "127.0.0.1:9641"
 
 // load reads the file and reports all that is wrong with it.
-func (o *options) load() (*file, error) {
-	content, err := os.ReadFile(filepath.Clean(o.config))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
+func (o *options) load(path string) (*file, error) {
 	settings := &file{}
-	if err := yaml.UnmarshalStrict(content, settings); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", o.config, err)
-	}
-	if o.listen != "" {
-		settings.Listen = o.listen
-	}
-	if settings.Listen == "" {
-		settings.Listen = defaultListen
-	}
-	if err := errors.Join(settings.validate(), settings.complete(o.insecure)); err != nil {
-		return nil, fmt.Errorf("configuration %s:\n%w", o.config, err)
-	}
-	return settings, nil
+	return service.ReadConfig(path, settings, func() error {
+		if o.listen != "" {
+			settings.Listen = o.listen
+		}
+		if settings.Listen == "" {
+			settings.Listen = defaultListen
+		}
+		return errors.Join(settings.validate(), settings.complete(o.insecure))
+	})
 }
 
 func (f *file) validate() error {
@@ -136,7 +121,7 @@ func (f *file) validate() error {
 	} else if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		problems = append(problems, fmt.Errorf("listen: %q is no loopback address: each API server has a webhook of its own beside it", f.Listen))
 	}
-	if f.TLS.CertFile == "" || f.TLS.KeyFile == "" || f.TLS.ClientCAFile == "" {
+	if len(f.TLS.Missing()) > 0 {
 		problems = append(problems, errors.New("tls: certFile, keyFile and clientCAFile are required"))
 	}
 	if f.Keystone == nil && len(f.OIDC) == 0 {

@@ -6,15 +6,14 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/cloudveneto/caas/internal/httpserver/httpservertest"
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
 	"github.com/cloudveneto/caas/internal/lab/manifest"
+	"github.com/cloudveneto/caas/internal/programtest"
 	"github.com/cloudveneto/caas/multitenancy/keystone/keystonetest"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
@@ -65,8 +65,11 @@ func TestIntegrationFirstLogin(t *testing.T) {
 	bindings, err := cluster.Client().RbacV1().RoleBindings("cms").List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	assert.Len(t, bindings.Items, 2)
-	_, err = cluster.Client().CoreV1().ResourceQuotas("cms").Get(t.Context(), "project", metav1.GetOptions{})
-	require.NoError(t, err)
+	// What the namespace gets besides is made after the bindings.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, err := cluster.Client().CoreV1().ResourceQuotas("cms").Get(t.Context(), "project", metav1.GetOptions{})
+		assert.NoError(c, err)
+	}, 20*time.Second, 20*time.Millisecond)
 }
 
 // startForTenants starts the program with a section tenants, and returns where it is and who may ask it.
@@ -74,7 +77,7 @@ func startForTenants(t *testing.T, provider *keystonetest.Server, kubeconfig str
 	t.Helper()
 	dir, ca := t.TempDir(), httpservertest.NewCA(t, "webhooks")
 	certificate, key := ca.Issue(t, "authn")
-	address := unusedAddress(t)
+	address := programtest.FreeAddress(t)
 	templates, err := filepath.Abs("../../deploy/kube-mt-authn/namespace.yaml")
 	require.NoError(t, err)
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw})
@@ -82,17 +85,8 @@ func startForTenants(t *testing.T, provider *keystonetest.Server, kubeconfig str
 		"tenants: {kubeconfig: %s, templates: [%s]}\n",
 		address, httpservertest.Write(t, dir, "tls.crt", certificate), httpservertest.Write(t, dir, "tls.key", key),
 		httpservertest.Write(t, dir, "ca.crt", ca.PEM()), provider.AuthURL(), httpservertest.Write(t, dir, "keystone.crt", authority), kubeconfig, templates)
-	command := exec.CommandContext(context.Background(), build(t), "--config", httpservertest.Write(t, dir, "authn.yaml", []byte(file)), "--ops-listen=")
-	var output syncBuffer
-	command.Stdout, command.Stderr = &output, &output
-	require.NoError(t, command.Start())
-	t.Cleanup(func() {
-		assert.NoError(t, command.Process.Signal(os.Interrupt))
-		assert.NoError(t, command.Wait())
-		if t.Failed() {
-			t.Log(output.String())
-		}
-	})
+	process := programtest.Start(t, binary.Command(t, "--config", httpservertest.Write(t, dir, "authn.yaml", []byte(file)), "--ops-listen="))
+	t.Cleanup(func() { assert.NoError(t, process.End(syscall.SIGINT)) })
 	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{
 		RootCAs: ca.Pool(), Certificates: []tls.Certificate{ca.Pair(t, "kube-apiserver")}, MinVersion: tls.VersionTLS12,
 	}}}
@@ -102,12 +96,4 @@ func startForTenants(t *testing.T, provider *keystonetest.Server, kubeconfig str
 		return err == nil && conn.Close() == nil
 	}, 20*time.Second, 20*time.Millisecond)
 	return address, client
-}
-
-func unusedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }

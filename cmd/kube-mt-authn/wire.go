@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"os"
 	"os/signal"
@@ -12,12 +11,12 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/multitenancy/authn"
 	"github.com/cloudveneto/caas/multitenancy/keystone"
@@ -32,17 +31,12 @@ const webhookPath = "/authenticate"
 const largestReview = 1 << 20
 
 // serve wires the webhook: API server → handler → Keystone and OpenID providers, and on the way who logs in → namespaces.
-func serve(ctx context.Context, o *options, settings *file) error {
-	logging.CaptureKlog(logging.From(ctx))
-	shutdown, err := telemetry.Setup(ctx, program)
+func (o *options) serve(ctx context.Context, settings *file) error {
+	registry, flush, err := service.Observe(ctx, program)
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, shutdown)
-	registry, err := processMetrics()
-	if err != nil {
-		return err
-	}
+	defer flush()
 	providers, err := newProviders(settings, registry)
 	if err != nil {
 		return err
@@ -59,22 +53,14 @@ func serve(ctx context.Context, o *options, settings *file) error {
 	if err != nil {
 		return err
 	}
-	tasks := []func(context.Context) error{webhook.Run, providers.run, runTenants(namespaces)}
-	if o.opsListen != "" {
-		// An identity provider that is down makes it not ready for nobody: those of the others still log in.
-		ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: o.opsListen, Registry: registry, Pprof: o.pprof})
-		if err != nil {
-			return errors.Join(err, webhook.Close())
-		}
-		tasks = append(tasks, ops.Run)
+	// An identity provider that is down makes it not ready for nobody: those of the others still log in.
+	servers, err := service.WithOps(webhook, httpserver.OpsConfig{Address: o.opsListen, Registry: registry, Pprof: o.pprof})
+	if err != nil {
+		return err
 	}
 	logging.From(ctx).InfoContext(ctx, "authentication webhook serves",
 		"address", webhook.Addr().String(), "keystone", settings.keystone.AuthURL, "issuers", len(settings.OIDC), "version", cli.Version())
-	working, ctx := errgroup.WithContext(ctx)
-	for _, task := range tasks {
-		working.Go(func() error { return task(ctx) })
-	}
-	return working.Wait()
+	return service.Run(ctx, servers, providers.run, runTenants(namespaces))
 }
 
 func newServer(settings *file, handler http.Handler) (*httpserver.Server, error) {
@@ -83,10 +69,7 @@ func newServer(settings *file, handler http.Handler) (*httpserver.Server, error)
 	return httpserver.New(httpserver.Config{
 		Name: "authn", Address: settings.Listen, ReusePort: settings.ReusePort, MaxBody: largestReview,
 		Handler: telemetry.Handler(router, program),
-		TLS: &httpserver.TLS{
-			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
-			ClientCAFile: settings.TLS.ClientCAFile, RequireClientCert: true,
-		},
+		TLS:     settings.TLS.Server(),
 	})
 }
 
@@ -163,13 +146,4 @@ func (p providers) purge(ctx context.Context) {
 			logging.From(ctx).InfoContext(ctx, "remembered answers are forgotten")
 		}
 	}
-}
-
-func processMetrics() (*prometheus.Registry, error) {
-	registry := prometheus.NewRegistry()
-	err := errors.Join(
-		registry.Register(collectors.NewGoCollector()),
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	)
-	return registry, err
 }

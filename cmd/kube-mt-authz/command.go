@@ -3,12 +3,9 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/spf13/cobra"
 
-	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/service"
 )
 
 const description = `kube-mt-authz keeps apart the users who share a namespace: the API server asks it
@@ -38,57 +35,33 @@ deploy/kube-mt-authz.
 Every flag can be set by the environment: MT_AUTHZ_KUBECONFIG for --kubeconfig. Traces
 are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 
-const envPrefix = "MT_AUTHZ_"
-
 type options struct {
-	config, kubeconfig, listen, opsListen string
-	check, printConfiguration, pprof      bool
+	kubeconfig, listen, opsListen string
+	printConfiguration, pprof     bool
 }
 
 func newCommand() *cobra.Command {
 	o := &options{}
-	command := &cobra.Command{
-		Use:   program,
-		Short: "Deny requests for what belongs to others in the same namespace",
-		Long:  description,
-		Example: `  kube-mt-authz --config authz.yaml
+	command := service.Program[*file]{
+		Name: program, Short: "Deny requests for what belongs to others in the same namespace", Description: description,
+		Examples: `  kube-mt-authz --config authz.yaml
   kube-mt-authz --config authz.yaml --check    # say what is wrong with it, and end
   kube-mt-authz --config authz.yaml --print-authorization-config > authorization.yaml`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
+		EnvPrefix: "MT_AUTHZ_", Config: "/etc/kubernetes/mt/authz.yaml", Load: o.load, Print: o.print, Serve: o.serve,
+	}.Command()
 	flags := command.Flags()
-	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/authz.yaml", "configuration file")
-	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.BoolVar(&o.printConfiguration, "print-authorization-config", false, "print the API server's AuthorizationConfiguration and end")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig for reading metadata, in place of the file's")
 	flags.StringVar(&o.listen, "listen", "", "where to serve the webhook, in place of the file's: host:port")
 	flags.StringVar(&o.opsListen, "ops-listen", "127.0.0.1:9644", "where to serve /healthz, /readyz and /metrics: host:port; empty for none")
 	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ with the metrics")
-	cli.LogFlags(command)
 	return command
 }
 
-func (o *options) run(cmd *cobra.Command) error {
-	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
-		return err
+// print returns the API server's configuration if it is asked for.
+func (o *options) print(settings *file) ([]byte, error) {
+	if !o.printConfiguration {
+		return nil, nil
 	}
-	settings, err := o.load()
-	if err != nil {
-		return err
-	}
-	switch {
-	case o.check:
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
-		return err
-	case o.printConfiguration:
-		text, err := settings.rules.AuthorizationConfiguration(settings.WebhookKubeconfig)
-		if err != nil {
-			return err
-		}
-		_, err = cmd.OutOrStdout().Write(text)
-		return err
-	default:
-		return serve(cmd.Context(), o, settings)
-	}
+	return settings.rules.AuthorizationConfiguration(settings.WebhookKubeconfig)
 }

@@ -5,18 +5,14 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +30,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/kube"
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
 	"github.com/cloudveneto/caas/internal/lab/manifest"
+	"github.com/cloudveneto/caas/internal/programtest"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
 
@@ -48,37 +45,20 @@ const (
 type setup struct {
 	*kubetest.Cluster
 
-	tb            testing.TB
-	program, dir  string
-	listen, opsAt string
-	process       *exec.Cmd
-	mu            sync.Mutex
-	output        bytes.Buffer
-}
-
-func (s *setup) Write(data []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.output.Write(data)
+	tb                 testing.TB
+	dir, listen, opsAt string
+	process            *programtest.Process
 }
 
 func (s *setup) path(name string) string { return filepath.Join(s.dir, name) }
 
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 func newSetup(tb testing.TB) *setup {
 	tb.Helper()
-	s := &setup{tb: tb, program: build(tb), dir: tb.TempDir(), listen: freeAddress(tb), opsAt: freeAddress(tb)}
+	s := &setup{tb: tb, dir: tb.TempDir(), listen: programtest.FreeAddress(tb), opsAt: programtest.FreeAddress(tb)}
 	s.certificates()
 	s.deployedFile("authz.kubeconfig")
 	s.deployedFile("authz.yaml")
-	config, err := exec.CommandContext(tb.Context(), s.program, "--config", s.path("authz.yaml"), "--print-authorization-config").Output()
+	config, err := binary.Command(tb, "--config", s.path("authz.yaml"), "--print-authorization-config").Output()
 	require.NoError(tb, err)
 	require.NoError(tb, os.WriteFile(s.path("authorization.yaml"), config, 0o600))
 	s.Cluster = kubetest.Start(tb, kubetest.Options{APIServerArgs: []string{"--authorization-config=" + s.path("authorization.yaml")}})
@@ -125,11 +105,8 @@ func (s *setup) launch() time.Duration {
 	require.NoError(s.tb, err)
 	require.NoError(s.tb, os.WriteFile(s.path("authz-reader.kubeconfig"), reader, 0o600))
 	began := time.Now()
-	s.process = exec.CommandContext(context.Background(), s.program, "--config", s.path("authz.yaml"), "--ops-listen", s.opsAt)
-	s.process.Stdout, s.process.Stderr = s, s
-	require.NoError(s.tb, s.process.Start())
-	s.tb.Cleanup(func() { _ = s.process.Process.Kill() })
-	require.Eventually(s.tb, func() bool { return s.get("/readyz").code == http.StatusOK }, 2*time.Minute, 10*time.Millisecond, &s.output)
+	s.process = programtest.Start(s.tb, binary.Command(s.tb, "--config", s.path("authz.yaml"), "--ops-listen", s.opsAt))
+	require.Eventually(s.tb, func() bool { return s.get("/readyz").code == http.StatusOK }, 2*time.Minute, 10*time.Millisecond, s.process)
 	return time.Since(began)
 }
 
@@ -201,10 +178,8 @@ func TestIntegrationProgram(t *testing.T) {
 	require.NoError(t, err)
 
 	t.Run("its rights suffice", func(t *testing.T) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		assert.NotContains(t, s.output.String(), "forbidden")
-		assert.NotContains(t, s.output.String(), "level=ERROR")
+		assert.NotContains(t, s.process.String(), "forbidden")
+		assert.NotContains(t, s.process.String(), "level=ERROR")
 	})
 	t.Run("metrics", func(t *testing.T) {
 		metrics := s.get("/metrics").body
@@ -223,8 +198,7 @@ func TestIntegrationProgram(t *testing.T) {
 		assert.ErrorContains(t, err, "certificate required")
 	})
 	t.Run("restart", func(t *testing.T) {
-		require.NoError(t, s.process.Process.Signal(syscall.SIGTERM))
-		require.NoError(t, s.process.Wait(), s.output.String())
+		require.NoError(t, s.process.End(syscall.SIGTERM), s.process)
 		require.Error(t, get("hers"))
 		s.launch()
 		require.NoError(t, get("hers"))
@@ -252,14 +226,13 @@ func BenchmarkProgram(b *testing.B) {
 	require.NoError(b, s.configMap(b.Context(), "hers", alice))
 	for b.Loop() {
 		b.ReportMetric(s.launch().Seconds(), "s-to-ready")
-		ready := cpuSeconds(b, s.process.Process.Pid)
-		b.ReportMetric(residentMiB(b, s.process.Process.Pid), "MiB-RSS")
+		ready := cpuSeconds(b, s.process.PID())
+		b.ReportMetric(residentMiB(b, s.process.PID()), "MiB-RSS")
 		b.ReportMetric(latency(b, s.Client()), "µs-without")
 		b.ReportMetric(latency(b, s.as(alice)), "µs-with")
-		b.ReportMetric(residentMiB(b, s.process.Process.Pid), "MiB-RSS-later")
+		b.ReportMetric(residentMiB(b, s.process.PID()), "MiB-RSS-later")
 		b.ReportMetric(ready, "CPU-s-to-ready")
-		require.NoError(b, s.process.Process.Signal(syscall.SIGTERM))
-		require.NoError(b, s.process.Wait())
+		require.NoError(b, s.process.End(syscall.SIGTERM))
 	}
 }
 

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 
-	"sigs.k8s.io/yaml"
-
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/multitenancy/authz"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
@@ -22,8 +19,8 @@ type file struct {
 	// Listen is where the API server finds the webhook: host:port, on loopback.
 	Listen string `json:"listen,omitempty"`
 	// ReusePort lets several processes serve the same address. Each listens once it is ready.
-	ReusePort bool    `json:"reusePort,omitempty"`
-	TLS       tlsFile `json:"tls"`
+	ReusePort bool               `json:"reusePort,omitempty"`
+	TLS       service.WebhookTLS `json:"tls"`
 	// Kubeconfig is for reading metadata; empty for the ServiceAccount of the pod it runs in.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// WebhookKubeconfig is the path, on the API server's machine, of the kubeconfig by which
@@ -37,13 +34,6 @@ type file struct {
 	rules *authz.Rules
 }
 
-type tlsFile struct {
-	CertFile string `json:"certFile"`
-	KeyFile  string `json:"keyFile"`
-	// ClientCAFile is whom the API server's client certificate must be from.
-	ClientCAFile string `json:"clientCAFile"`
-}
-
 type lookupsFile struct {
 	// PerSecond is 50 by default, and Burst 200.
 	PerSecond float64 `json:"perSecond,omitempty"`
@@ -51,25 +41,17 @@ type lookupsFile struct {
 }
 
 // load reads the file, lays the flags over it, and reports all that is wrong with it.
-func (o *options) load() (*file, error) {
-	content, err := os.ReadFile(filepath.Clean(o.config))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
+func (o *options) load(path string) (*file, error) {
 	settings := &file{}
-	if err := yaml.UnmarshalStrict(content, settings); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", o.config, err)
-	}
-	if o.kubeconfig != "" {
-		settings.Kubeconfig = o.kubeconfig
-	}
-	if o.listen != "" {
-		settings.Listen = o.listen
-	}
-	if err := errors.Join(settings.complete(), settings.validate()); err != nil {
-		return nil, fmt.Errorf("configuration %s:\n%w", o.config, err)
-	}
-	return settings, nil
+	return service.ReadConfig(path, settings, func() error {
+		if o.kubeconfig != "" {
+			settings.Kubeconfig = o.kubeconfig
+		}
+		if o.listen != "" {
+			settings.Listen = o.listen
+		}
+		return errors.Join(settings.complete(), settings.validate())
+	})
 }
 
 func (f *file) complete() error {
@@ -79,29 +61,18 @@ func (f *file) complete() error {
 	if f.WebhookKubeconfig == "" {
 		f.WebhookKubeconfig = "/etc/kubernetes/mt/authz.kubeconfig"
 	}
-	policy := tenant.DefaultPolicy()
-	if f.PolicyFile != "" {
-		content, err := os.ReadFile(filepath.Clean(f.PolicyFile))
-		if err != nil {
-			return fmt.Errorf("policyFile: %w", err)
-		}
-		if policy, err = tenant.ParsePolicy(content); err != nil {
-			return fmt.Errorf("policyFile %s: %w", f.PolicyFile, err)
-		}
+	policy, err := service.ReadPart("policyFile", f.PolicyFile, tenant.DefaultPolicy(), tenant.ParsePolicy)
+	if err != nil {
+		return err
 	}
-	var err error
 	f.rules, err = authz.NewRules(policy, f.Options)
 	return err
 }
 
 func (f *file) validate() error {
 	var problems []error
-	for _, required := range []struct{ field, path string }{
-		{"tls.certFile", f.TLS.CertFile}, {"tls.keyFile", f.TLS.KeyFile}, {"tls.clientCAFile", f.TLS.ClientCAFile},
-	} {
-		if required.path == "" {
-			problems = append(problems, fmt.Errorf("%s: required: whoever may ask learns who owns what", required.field))
-		}
+	for _, field := range f.TLS.Missing() {
+		problems = append(problems, fmt.Errorf("tls.%s: required: whoever may ask learns who owns what", field))
 	}
 	if _, _, err := net.SplitHostPort(f.Listen); err != nil {
 		problems = append(problems, fmt.Errorf("listen: %q: want host:port", f.Listen))

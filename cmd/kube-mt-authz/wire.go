@@ -4,14 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -20,6 +17,7 @@ import (
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/multitenancy/authz"
 )
@@ -30,21 +28,12 @@ const (
 )
 
 // serve wires the webhook: API server → rules → index, and the API server again for what the index does not know.
-func serve(ctx context.Context, o *options, settings *file) error {
-	logging.CaptureKlog(logging.From(ctx))
-	shutdown, err := telemetry.Setup(ctx, program)
+func (o *options) serve(ctx context.Context, settings *file) error {
+	registry, flush, err := service.Observe(ctx, program)
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, shutdown)
-
-	registry := prometheus.NewRegistry()
-	if err := errors.Join(
-		registry.Register(collectors.NewGoCollector()),
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	); err != nil {
-		return fmt.Errorf("metrics: %w", err)
-	}
+	defer flush()
 	index, authorizer, err := newAuthorizer(settings, registry)
 	if err != nil {
 		return err
@@ -54,12 +43,7 @@ func serve(ctx context.Context, o *options, settings *file) error {
 		return err
 	}
 	logging.From(ctx).InfoContext(ctx, "webhook starts", "address", settings.Listen, "version", cli.Version())
-	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return index.Run(ctx) })
-	for _, server := range servers {
-		serving.Go(func() error { return server.Run(ctx) })
-	}
-	return serving.Wait()
+	return service.Run(ctx, servers, index.Run)
 }
 
 func newAuthorizer(settings *file, registry *prometheus.Registry) (*authz.Index, *authz.Authorizer, error) {
@@ -106,21 +90,11 @@ func newAuthorizer(settings *file, registry *prometheus.Registry) (*authz.Index,
 func newServers(o *options, settings *file, index *authz.Index, authorizer *authz.Authorizer, registry *prometheus.Registry) ([]*httpserver.Server, error) {
 	webhook, err := httpserver.New(httpserver.Config{
 		Name: "webhook", Address: settings.Listen, ReusePort: settings.ReusePort, Ready: index.Check, MaxBody: authz.MaxBody,
-		TLS: &httpserver.TLS{
-			CertFile: settings.TLS.CertFile, KeyFile: settings.TLS.KeyFile,
-			ClientCAFile: settings.TLS.ClientCAFile, RequireClientCert: true,
-		},
+		TLS:     settings.TLS.Server(),
 		Handler: telemetry.Handler(authorizer.Handler(), "webhook"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if o.opsListen == "" {
-		return []*httpserver.Server{webhook}, nil
-	}
-	ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: o.opsListen, Ready: index.Check, Registry: registry, Pprof: o.pprof})
-	if err != nil {
-		return nil, errors.Join(err, webhook.Close())
-	}
-	return []*httpserver.Server{webhook, ops}, nil
+	return service.WithOps(webhook, httpserver.OpsConfig{Address: o.opsListen, Ready: index.Check, Registry: registry, Pprof: o.pprof})
 }

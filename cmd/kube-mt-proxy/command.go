@@ -3,12 +3,9 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/spf13/cobra"
 
-	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/service"
 )
 
 const program = "kube-mt-proxy"
@@ -39,45 +36,22 @@ what is wrong with a file, and ends. Manifests are in deploy/kube-mt-proxy.
 Every flag can be set by the environment: MT_PROXY_LISTEN for --listen. Traces are
 exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 
-const envPrefix = "MT_PROXY_"
-
 type options struct {
-	config, listen, opsListen string
-	check, pprof              bool
+	listen, opsListen string
+	pprof             bool
 }
 
 func newCommand() *cobra.Command {
 	o := &options{}
-	command := &cobra.Command{
-		Use:   program,
-		Short: "Select for the users of the API server what is theirs",
-		Long:  description,
-		Example: `  kube-mt-proxy --config proxy.yaml
+	command := service.Program[*file]{
+		Name: program, Short: "Select for the users of the API server what is theirs", Description: description,
+		Examples: `  kube-mt-proxy --config proxy.yaml
   kube-mt-proxy --config proxy.yaml --check    # say what is wrong with it, and end`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
+		EnvPrefix: "MT_PROXY_", Config: "/etc/kubernetes/mt/proxy.yaml", Load: o.load, Serve: o.serve,
+	}.Command()
 	flags := command.Flags()
-	flags.StringVar(&o.config, "config", "/etc/kubernetes/mt/proxy.yaml", "configuration file")
-	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.StringVar(&o.listen, "listen", "", "where to serve users, in place of the file's: host:port")
 	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics, in place of the file's: host:port, or none")
 	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ with the metrics")
-	cli.LogFlags(command)
 	return command
-}
-
-func (o *options) run(cmd *cobra.Command) error {
-	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
-		return err
-	}
-	settings, err := o.load()
-	if err != nil {
-		return err
-	}
-	if o.check {
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
-		return err
-	}
-	return serve(cmd.Context(), o, settings)
 }

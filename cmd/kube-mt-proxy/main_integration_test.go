@@ -6,15 +6,10 @@ package main_test
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os/exec"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +24,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/httpserver/httpservertest"
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
+	"github.com/cloudveneto/caas/internal/programtest"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
 
@@ -46,33 +42,17 @@ type program struct {
 	tb       testing.TB
 	url, ops string
 	client   *http.Client
-	process  *exec.Cmd
-	mu       sync.Mutex
-	output   bytes.Buffer
+	process  *programtest.Process
 	token    string
-}
-
-func (p *program) Write(data []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.Write(data)
-}
-
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func start(tb testing.TB) *program {
 	tb.Helper()
-	p := &program{Cluster: kubetest.Start(tb, kubetest.Options{}), tb: tb, ops: freeAddress(tb)}
+	p := &program{Cluster: kubetest.Start(tb, kubetest.Options{}), tb: tb, ops: programtest.FreeAddress(tb)}
 	p.furnish()
 	config := p.RESTConfig()
 	require.NoError(tb, rest.LoadTLSFiles(config))
-	ca, dir, address := httpservertest.NewCA(tb, "proxy"), tb.TempDir(), freeAddress(tb)
+	ca, dir, address := httpservertest.NewCA(tb, "proxy"), tb.TempDir(), programtest.FreeAddress(tb)
 	certificate, key := ca.Issue(tb, "proxy")
 	p.url = "https://" + address
 	file := fmt.Sprintf("listen: %s\nopsListen: %s\ntls: {certFile: %s, keyFile: %s}\nserver: {url: %q, caFile: %s}\n",
@@ -82,10 +62,7 @@ func start(tb testing.TB) *program {
 		TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 	}}
 	tb.Cleanup(p.client.CloseIdleConnections)
-	p.process = exec.CommandContext(context.Background(), build(tb), "--config", httpservertest.Write(tb, dir, "proxy.yaml", []byte(file)))
-	p.process.Stdout, p.process.Stderr = p, p
-	require.NoError(tb, p.process.Start())
-	tb.Cleanup(func() { _ = p.process.Process.Kill() })
+	p.process = programtest.Start(tb, binary.Command(tb, "--config", httpservertest.Write(tb, dir, "proxy.yaml", []byte(file))))
 	require.Eventually(tb, func() bool {
 		answer, err := p.client.Get("http://" + p.ops + "/readyz") //nolint:noctx // a test's
 		if err != nil {
@@ -160,12 +137,8 @@ func TestIntegrationProgram(t *testing.T) {
 	assert.Contains(t, event, "c-a")
 
 	began := time.Now()
-	require.NoError(t, p.process.Process.Signal(syscall.SIGTERM))
-	_, _ = io.Copy(io.Discard, watch.Body)
-	require.NoError(t, p.process.Wait(), "a watch does not hold the end up")
+	require.NoError(t, p.process.End(syscall.SIGTERM), "a watch does not hold the end up")
 	assert.Less(t, time.Since(began), 5*time.Second)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	assert.NotContains(t, p.output.String(), p.token)
-	assert.NotContains(t, p.output.String(), "level=ERROR")
+	assert.NotContains(t, p.process.String(), p.token)
+	assert.NotContains(t, p.process.String(), "level=ERROR")
 }

@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
 
@@ -68,20 +66,12 @@ type callersFile struct {
 }
 
 // load reads the file, lays the flags over it, and reports all that is wrong with it.
-func (o *options) load() (*file, error) {
-	content, err := os.ReadFile(filepath.Clean(o.config))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
+func (o *options) load(path string) (*file, error) {
 	settings := &file{}
-	if err := yaml.UnmarshalStrict(content, settings); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", o.config, err)
-	}
-	settings.complete(o)
-	if err := errors.Join(settings.validate(), settings.read()); err != nil {
-		return nil, fmt.Errorf("configuration %s:\n%w", o.config, err)
-	}
-	return settings, nil
+	return service.ReadConfig(path, settings, func() error {
+		settings.complete(o)
+		return errors.Join(settings.validate(), settings.read())
+	})
 }
 
 func (f *file) complete(o *options) {
@@ -132,32 +122,18 @@ func (f *file) read() error {
 	return errors.Join(err, f.readAuthorities(), f.readPolicy())
 }
 
-func (f *file) readAuthorities() error {
-	if f.Server.CAFile == "" {
-		return nil
-	}
-	content, err := os.ReadFile(filepath.Clean(f.Server.CAFile))
-	if err != nil {
-		return fmt.Errorf("server.caFile: %w", err)
-	}
-	f.authorities = x509.NewCertPool()
-	if !f.authorities.AppendCertsFromPEM(content) {
-		return fmt.Errorf("server.caFile: %s holds no certificate", f.Server.CAFile)
-	}
-	return nil
+func (f *file) readAuthorities() (err error) {
+	f.authorities, err = service.ReadPart("server.caFile", f.Server.CAFile, nil, func(content []byte) (*x509.CertPool, error) {
+		authorities := x509.NewCertPool()
+		if !authorities.AppendCertsFromPEM(content) {
+			return nil, errors.New("holds no certificate")
+		}
+		return authorities, nil
+	})
+	return err
 }
 
-func (f *file) readPolicy() error {
-	f.policy = tenant.DefaultPolicy()
-	if f.PolicyFile == "" {
-		return nil
-	}
-	content, err := os.ReadFile(filepath.Clean(f.PolicyFile))
-	if err != nil {
-		return fmt.Errorf("policyFile: %w", err)
-	}
-	if f.policy, err = tenant.ParsePolicy(content); err != nil {
-		return fmt.Errorf("policyFile %s: %w", f.PolicyFile, err)
-	}
-	return nil
+func (f *file) readPolicy() (err error) {
+	f.policy, err = service.ReadPart("policyFile", f.PolicyFile, tenant.DefaultPolicy(), tenant.ParsePolicy)
+	return err
 }

@@ -4,34 +4,27 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/multitenancy/proxy"
 )
 
 // serve wires the proxy: user → proxy → API server.
-func serve(ctx context.Context, o *options, settings *file) error {
-	logging.CaptureKlog(logging.From(ctx))
-	shutdown, err := telemetry.Setup(ctx, program)
+func (o *options) serve(ctx context.Context, settings *file) error {
+	registry, flush, err := service.Observe(ctx, program)
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, shutdown)
-	registry, err := processMetrics()
-	if err != nil {
-		return err
-	}
+	defer flush()
 	reach := proxy.NewTransport(settings.authorities)
 	defer reach.CloseIdleConnections()
 	transport := telemetry.Transport(reach)
@@ -49,11 +42,7 @@ func serve(ctx context.Context, o *options, settings *file) error {
 		return err
 	}
 	logging.From(ctx).InfoContext(ctx, "proxy starts", "address", servers[0].Addr().String(), "server", settings.server.Host, "version", cli.Version())
-	serving, ctx := errgroup.WithContext(ctx)
-	for _, server := range servers {
-		serving.Go(func() error { return server.Run(ctx) })
-	}
-	return serving.Wait()
+	return service.Run(ctx, servers)
 }
 
 func newServers(o *options, settings *file, handler http.Handler, ready func(context.Context) error, registry *prometheus.Registry) ([]*httpserver.Server, error) {
@@ -67,14 +56,11 @@ func newServers(o *options, settings *file, handler http.Handler, ready func(con
 	if err != nil {
 		return nil, err
 	}
-	if settings.OpsListen == nowhere {
-		return []*httpserver.Server{users}, nil
+	ops := httpserver.OpsConfig{Address: settings.OpsListen, Ready: ready, Registry: registry, Pprof: o.pprof}
+	if ops.Address == nowhere {
+		ops.Address = ""
 	}
-	ops, err := httpserver.NewOps(httpserver.OpsConfig{Address: settings.OpsListen, Ready: ready, Registry: registry, Pprof: o.pprof})
-	if err != nil {
-		return nil, errors.Join(err, users.Close())
-	}
-	return []*httpserver.Server{users, ops}, nil
+	return service.WithOps(users, ops)
 }
 
 // alive tells that the API server answers, whatever it does.
@@ -94,13 +80,4 @@ func alive(server *url.URL, transport http.RoundTripper) func(context.Context) e
 		}
 		return nil
 	}
-}
-
-func processMetrics() (*prometheus.Registry, error) {
-	registry := prometheus.NewRegistry()
-	err := errors.Join(
-		registry.Register(collectors.NewGoCollector()),
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-	)
-	return registry, err
 }

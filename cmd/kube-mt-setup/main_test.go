@@ -89,7 +89,7 @@ func (m machine) setup(args ...string) (string, error) {
 // TestSetup goes the way of a site, and holds what is written against the programs that it is for.
 func TestSetup(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, "trusted: ['system:serviceaccount:monitoring:operator']\nadminGroups: [platform]\n")
+	m := newMachine(t, "trusted: ['system:serviceaccount:monitoring:operator', prometheus]\nadminGroups: [platform]\n")
 	out, err := m.setup("--check")
 	require.Error(t, err)
 	assert.Contains(t, out, "authn.yaml: missing")

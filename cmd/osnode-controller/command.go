@@ -3,12 +3,9 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/spf13/cobra"
 
-	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/service"
 )
 
 const description = `osnode-controller makes OpenStackNodes true: for each it creates a virtual machine
@@ -43,46 +40,23 @@ needs are in deploy/osnode.
 Every flag can be set by the environment: OSNODE_KUBECONFIG for --kubeconfig. Traces
 are exported when OTEL_EXPORTER_OTLP_ENDPOINT is set.`
 
-const envPrefix = "OSNODE_"
-
 type options struct {
-	config, kubeconfig, namespace, opsListen string
-	check, leaderElect                       bool
+	kubeconfig, namespace, opsListen string
+	leaderElect                      bool
 }
 
 func newCommand() *cobra.Command {
 	o := &options{}
-	command := &cobra.Command{
-		Use:   "osnode-controller",
-		Short: "Make users' OpenStack machines nodes of this cluster",
-		Long:  description,
-		Example: `  osnode-controller --config controller.yaml
+	command := service.Program[*file]{
+		Name: program, Short: "Make users' OpenStack machines nodes of this cluster", Description: description,
+		Examples: `  osnode-controller --config controller.yaml
   osnode-controller --config controller.yaml --check    # say what is wrong with it, and end`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
-	}
+		EnvPrefix: "OSNODE_", Config: "/etc/osnode/controller.yaml", Load: load, Serve: o.serve,
+	}.Command()
 	flags := command.Flags()
-	flags.StringVar(&o.config, "config", "/etc/osnode/controller.yaml", "configuration file")
-	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster; none inside the cluster")
 	flags.StringVar(&o.namespace, "namespace", "caas-system", "the controller's own namespace, for its lease and records")
 	flags.StringVar(&o.opsListen, "ops-listen", "127.0.0.1:9093", "where to serve /healthz, /readyz and /metrics: host:port; empty for none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "work only while holding a lease, so that several may run")
-	cli.LogFlags(command)
 	return command
-}
-
-func (o *options) run(cmd *cobra.Command) error {
-	if err := cli.FromEnvironment(cmd.Flags(), envPrefix, os.LookupEnv); err != nil {
-		return err
-	}
-	settings, err := load(o.config)
-	if err != nil {
-		return err
-	}
-	if o.check {
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
-		return err
-	}
-	return serve(cmd.Context(), o, settings)
 }

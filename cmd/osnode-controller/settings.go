@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/yaml"
 
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/osnode/bootstrap"
 	"github.com/cloudveneto/caas/osnode/controller"
 	"github.com/cloudveneto/caas/osnode/openstack"
@@ -73,18 +73,10 @@ type externalGRPCFile struct {
 
 // load reads the file and reports all that is wrong with it.
 func load(path string) (*file, error) {
-	content, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
 	settings := &file{}
-	if err := yaml.UnmarshalStrict(content, settings); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
-	}
-	if err := errors.Join(settings.complete(), settings.validate()); err != nil {
-		return nil, fmt.Errorf("configuration %s:\n%w", path, err)
-	}
-	return settings, nil
+	return service.ReadConfig(path, settings, func() error {
+		return errors.Join(settings.complete(), settings.validate())
+	})
 }
 
 // complete reads the files that the configuration names.

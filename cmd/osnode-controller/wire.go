@@ -38,7 +38,7 @@ const (
 )
 
 // serve wires the controllers: cluster → reconcilers → OpenStack.
-func serve(ctx context.Context, o *options, settings *file) error {
+func (o *options) serve(ctx context.Context, settings *file) error {
 	logger := logging.From(ctx)
 	logging.CaptureKlog(logger)
 	ctrl.SetLogger(logging.Logr(logger))
@@ -92,15 +92,19 @@ func newManager(config *rest.Config, o *options) (manager.Manager, error) { //no
 // addControllers adds nodes, certificates, pools and usage to the manager.
 func addControllers(ctx context.Context, mgr manager.Manager, stack *openstack.Cloud, o *options, settings *file) error {
 	client, reader, recorder := mgr.GetClient(), mgr.GetAPIReader(), mgr.GetEventRecorder(program)
+	timers := settings.timers
+	timers.Request = stack.LongestRequest()
 	nodes, err := controller.New(controller.Config{
 		Client: client, Reader: reader, Recorder: recorder, Cloud: stack, UserData: userData(settings.Bootstrap.Settings),
 		Cluster: settings.Cluster, Namespace: o.namespace, DefaultProvider: settings.DefaultProvider,
-		Timers: settings.timers, Workers: settings.Workers, Metrics: metrics.Registry,
+		Timers: timers, Workers: settings.Workers, Metrics: metrics.Registry,
 	})
 	if err != nil {
 		return err
 	}
-	certificates, err := csr.New(csr.Config{Client: client, Reader: reader, Recorder: recorder, Metrics: metrics.Registry})
+	certificates, err := csr.New(csr.Config{
+		Client: client, Reader: reader, Recorder: recorder, Limits: csr.Limits{Patience: nodes.Timers.Join}, Metrics: metrics.Registry,
+	})
 	if err != nil {
 		return err
 	}

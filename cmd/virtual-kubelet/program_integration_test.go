@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/internal/lab/kubetest"
+	"github.com/cloudveneto/caas/internal/programtest"
 	"github.com/cloudveneto/caas/provider/providertest"
 )
 
@@ -33,7 +34,6 @@ const patience = 60 * time.Second
 // program is the built virtual kubelet in front of a far end.
 type program struct {
 	t          *testing.T
-	binary     string
 	config     string
 	kubeconfig string
 	ops        string
@@ -41,13 +41,10 @@ type program struct {
 	command    *exec.Cmd
 }
 
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "virtual-kubelet")
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput()
-	require.NoError(t, err, "%s", output)
-	return binary
-}
+//nolint:gochecknoglobals // built once for all tests
+var binary programtest.Binary
+
+func TestMain(m *testing.M) { os.Exit(binary.Run(m)) }
 
 func freePort(t *testing.T) string {
 	t.Helper()
@@ -59,10 +56,10 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-func newProgram(t *testing.T, binary, kubeconfig string, far *providertest.Far, more string) *program {
+func newProgram(t *testing.T, kubeconfig string, far *providertest.Far, more string) *program {
 	t.Helper()
 	p := &program{
-		t: t, binary: binary, kubeconfig: kubeconfig, config: filepath.Join(t.TempDir(), "config.yaml"),
+		t: t, kubeconfig: kubeconfig, config: filepath.Join(t.TempDir(), "config.yaml"),
 		ops: "127.0.0.1:" + freePort(t), kubelet: freePort(t),
 	}
 	require.NoError(t, os.WriteFile(p.config, fmt.Appendf(nil,
@@ -72,7 +69,7 @@ func newProgram(t *testing.T, binary, kubeconfig string, far *providertest.Far, 
 
 func (p *program) start() {
 	p.t.Helper()
-	p.command = exec.CommandContext(p.t.Context(), p.binary, "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig)
+	p.command = exec.CommandContext(p.t.Context(), binary.Path(p.t), "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig)
 	p.command.Env = append(os.Environ(), "KUBELET_URL=127.0.0.1", "KUBELET_PORT="+p.kubelet, "POD_IP=127.0.0.1")
 	p.command.Stdout, p.command.Stderr = p.t.Output(), p.t.Output()
 	require.NoError(p.t, p.command.Start())
@@ -118,7 +115,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	cluster := kubetest.Start(t, kubetest.Options{ControllerManager: true, Scheduler: true})
 	admin := cluster.Client()
 	far := providertest.Start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
-	p := newProgram(t, build(t), cluster.Kubeconfig("system:node:caas-0", "system:nodes"), far, "")
+	p := newProgram(t, cluster.Kubeconfig("system:node:caas-0", "system:nodes"), far, "")
 	p.start()
 	require.Eventually(t, func() bool {
 		_, err := admin.CoreV1().ServiceAccounts("default").Get(t.Context(), "default", metav1.GetOptions{})
@@ -170,10 +167,9 @@ func TestOneWorksTheOtherWaits(t *testing.T) {
 	cluster := kubetest.Start(t, kubetest.Options{ControllerManager: true})
 	admin := cluster.Client()
 	far := providertest.Start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
-	binary := build(t)
 	const election = "LeaderElection: {Enabled: true}\n"
-	first := newProgram(t, binary, cluster.AdminKubeconfig(), far, election)
-	second := newProgram(t, binary, cluster.AdminKubeconfig(), far, election)
+	first := newProgram(t, cluster.AdminKubeconfig(), far, election)
+	second := newProgram(t, cluster.AdminKubeconfig(), far, election)
 	first.start()
 	run := func(name string) {
 		t.Helper()

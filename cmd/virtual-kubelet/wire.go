@@ -5,11 +5,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +20,7 @@ import (
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
-	"github.com/cloudveneto/caas/internal/telemetry"
+	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/provider"
 	"github.com/cloudveneto/caas/provider/bundle"
 	"github.com/cloudveneto/caas/provider/kubeletport"
@@ -32,11 +30,11 @@ import (
 
 // run wires the parts together and runs them until ctx is done.
 func run(ctx context.Context, o *options, s *settings.Settings) error {
-	shutdown, err := telemetry.Setup(ctx, "virtual-kubelet")
+	registry, flush, err := service.Observe(ctx, "virtual-kubelet")
 	if err != nil {
 		return err
 	}
-	defer telemetry.Flush(ctx, shutdown)
+	defer flush()
 	origin, config, err := originClient(o.kubeconfig, s)
 	if err != nil {
 		return err
@@ -54,11 +52,6 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	events.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: origin.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "virtual-kubelet", Host: s.Node.Name})
-	registry := prometheus.NewRegistry()
-	if err := errors.Join(registry.Register(collectors.NewGoCollector()),
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
 	node, pods, err := core(s, origin, far, recorder, registry)
 	if err != nil {
 		return err
@@ -67,7 +60,6 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	logging.CaptureKlog(logging.From(ctx))
 	logging.From(ctx).Info("virtual kubelet starts", "node", s.Node.Name, "clusterId", s.ClusterID,
 		"farEnd", s.FarEnd.BaseURL, "version", cli.Version())
 	group, ctx := errgroup.WithContext(ctx)

@@ -66,10 +66,10 @@ func (o *Offload) onePod(ctx context.Context) error {
 			}
 		}
 	}
-	o.Report.Add("one pod, direct, created to Running, median", percentile(direct, 50), "ms", Lower)
-	o.Report.Add("one pod, offloaded, created to Running, median", percentile(origin, 50), "ms", Lower)
-	o.Report.AddTarget("one pod, offloaded beyond direct, median", percentile(origin, 50)-percentile(direct, 50), "ms", Lower, 150)
-	o.Report.AddTarget("one pod, offloaded beyond direct, p99", percentile(origin, 99)-percentile(direct, 99), "ms", Lower, 500)
+	o.Report.Add("one pod, direct, created to Running, median", Percentile(direct, 50, time.Millisecond), "ms", Lower)
+	o.Report.Add("one pod, offloaded, created to Running, median", Percentile(origin, 50, time.Millisecond), "ms", Lower)
+	o.Report.AddTarget("one pod, offloaded beyond direct, median", Percentile(origin, 50, time.Millisecond)-Percentile(direct, 50, time.Millisecond), "ms", Lower, 150)
+	o.Report.AddTarget("one pod, offloaded beyond direct, p99", Percentile(origin, 99, time.Millisecond)-Percentile(direct, 99, time.Millisecond), "ms", Lower, 500)
 	return nil
 }
 

@@ -53,8 +53,8 @@ func (o *Offload) statuses(ctx context.Context) error {
 			return err
 		}
 		name := fmt.Sprintf("status change, %d pods", n)
-		o.Report.Add(name+", median", percentile(took, 50), "ms", Lower)
-		o.Report.AddTarget(name+", p99", percentile(took, 99), "ms", Lower, 300)
+		o.Report.Add(name+", median", Percentile(took, 50, time.Millisecond), "ms", Lower)
+		o.Report.AddTarget(name+", p99", Percentile(took, 99, time.Millisecond), "ms", Lower, 300)
 	}
 	return nil
 }

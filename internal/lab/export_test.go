@@ -27,7 +27,7 @@ func RunStep(ctx context.Context, progress func(Progress), name string, do func(
 func CheckSpace(dir string) error { return checkSpace(dir) }
 
 // CheckWatchers is checkWatchers, for tests.
-func CheckWatchers(wanted int) error { return checkWatchers(wanted) }
+func CheckWatchers(proc string, wanted int) error { return checkWatchers(proc, wanted) }
 
 // NodeAddresses are the addresses and pod subnets of all nodes that the plan has room for, by node.
 func NodeAddresses() (addresses map[string]netip.Addr, pods map[string]netip.Prefix) {

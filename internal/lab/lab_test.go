@@ -12,12 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/cloudveneto/caas/internal/lab"
 )
@@ -111,7 +113,42 @@ func TestCheckSpace(t *testing.T) {
 
 func TestCheckWatchers(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, lab.CheckWatchers(1))
+	proc := t.TempDir()
+	require.ErrorContains(t, lab.CheckWatchers(proc, 1), "max_user_instances")
+	limit := filepath.Join(proc, "sys/fs/inotify/max_user_instances")
+	require.NoError(t, os.MkdirAll(filepath.Dir(limit), 0o700))
+	require.NoError(t, os.WriteFile(limit, []byte("128\n"), 0o600))
+	for process, files := range map[string][]string{
+		"1":    {"/dev/null", "anon_inode:inotify", "anon_inode:[eventfd]", "anon_inode:inotify"},
+		"22":   {"anon_inode:inotify", "socket:[1]"},
+		"self": {"anon_inode:inotify"},
+		"333":  nil,
+	} {
+		dir := filepath.Join(proc, process, "fd")
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		for i, target := range files {
+			require.NoError(t, os.Symlink(target, filepath.Join(dir, strconv.Itoa(i))))
+		}
+	}
+	require.NoError(t, lab.CheckWatchers(proc, 125))
+	require.ErrorContains(t, lab.CheckWatchers(proc, 126), "125 inotify instances left and the lab takes 126")
+	require.NoError(t, os.WriteFile(limit, []byte("2\n"), 0o600))
+	require.ErrorContains(t, lab.CheckWatchers(proc, 1), "0 inotify instances left")
+}
+
+// TestCheckWatchersHere counts those of the machine, of which this process has one more.
+func TestCheckWatchersHere(t *testing.T) {
+	t.Parallel()
+	watcher, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, unix.Close(watcher)) }()
+	proc := t.TempDir()
+	require.NoError(t, os.Symlink("/proc/"+strconv.Itoa(os.Getpid()), filepath.Join(proc, "1")))
+	limit := filepath.Join(proc, "sys/fs/inotify/max_user_instances")
+	require.NoError(t, os.MkdirAll(filepath.Dir(limit), 0o700))
+	require.NoError(t, os.WriteFile(limit, []byte("1\n"), 0o600))
+	require.ErrorContains(t, lab.CheckWatchers(proc, 1), "0 inotify instances left")
+	require.NoError(t, lab.CheckWatchers("/proc", 1))
 }
 
 func TestRunStep(t *testing.T) {

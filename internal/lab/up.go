@@ -106,7 +106,7 @@ func Up(ctx context.Context, cfg Config) (already bool, err error) {
 	}
 	hadBeenUp := l.complete()
 	if !hadBeenUp {
-		if err := checkWatchers(l.watchers()); err != nil {
+		if err := checkWatchers("/proc", l.watchers()); err != nil {
 			return false, err
 		}
 	}

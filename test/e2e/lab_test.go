@@ -28,6 +28,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/proc"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -42,10 +43,7 @@ type caasLab struct {
 
 func buildCaasLab(t *testing.T) caasLab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		require.Empty(t, os.Getenv("CI"), "a lab needs root")
-		t.Skip("SKIPPED: a lab needs root")
-	}
+	labtest.NeedRoot(t)
 	program := filepath.Join(t.TempDir(), "caas-lab")
 	args := []string{"build", "-o", filepath.Dir(program) + "/", "../../cmd/caas-lab"}
 	for _, beside := range []string{"kube-mt-authn", "kube-mt-authz", "kube-mt-admission", "kube-mt-proxy"} {

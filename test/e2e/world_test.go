@@ -9,14 +9,11 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +28,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/kwok"
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -48,76 +46,33 @@ type world struct {
 	remoteNamespace string
 	// originAPI is the address of the origin's API server as its pods see it.
 	originAPI string
+	// startFakeNodes starts them once.
+	startFakeNodes func() error
 	// cleanup outlives a test's own context.
 	cleanup context.Context //nolint:containedctx // t.Context() is done when cleanups run
 }
 
-// TestMain removes the lab at the end, also when it is interrupted.
-func TestMain(m *testing.M) {
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-interrupted.Done()
-		if interrupted.Err() != nil {
-			down()
-			os.Exit(130)
-		}
-	}()
-	code := m.Run()
-	if os.Getenv("CAAS_KEEP_LAB") == "" {
-		down()
-	}
-	_ = stop // the process ends here; until then a signal is still wanted
-	os.Exit(code)
-}
-
-func down() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if _, err := lab.Down(ctx, labName, nil); err != nil {
-		fmt.Fprintln(os.Stderr, "remove the lab:", err)
-	}
-}
-
-// binDir is where make build put the programs.
-func binDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("CAAS_BIN")
-	require.NotEmpty(t, dir, "CAAS_BIN names the directory of the built programs; run the tests by make e2e")
-	return dir
-}
-
 //nolint:gochecknoglobals // one lab serves all tests of the package
-var sharedWorld = struct {
-	once  sync.Once
-	world *world
-	err   error
-	fake  sync.Once
-}{}
+var shared labtest.World[world]
+
+// TestMain removes the lab at the end, also when it is interrupted.
+func TestMain(m *testing.M) { os.Exit(shared.Run(m, labtest.Remove(labName))) }
 
 // theWorld returns the lab with a path to its real nodes, made by the first caller.
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	sharedWorld.once.Do(func() { sharedWorld.world, sharedWorld.err = newWorld(t) })
-	require.NoError(t, sharedWorld.err, "the lab came up")
-	return sharedWorld.world
+	return shared.Get(t, newWorld)
 }
 
-func newWorld(t *testing.T) (*world, error) {
-	t.Helper()
-	ctx := context.Background()
-	_, err := lab.Up(ctx, lab.Config{Name: labName, Executable: filepath.Join(binDir(t), "caas-lab"), Progress: func(p lab.Progress) {
-		if p.Done {
-			t.Logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
-		}
-	}})
+func newWorld(ctx context.Context, logf func(string, ...any)) (*world, error) {
+	l, err := labtest.Up(ctx, lab.Config{Name: labName}, logf)
 	if err != nil {
 		return nil, err
 	}
-	l, err := lab.Open(labName)
-	if err != nil {
-		return nil, err
+	w := &world{
+		lab: l, namespace: "analysis", remoteNamespace: "cms", node: "caas-virtual", originAPI: "10.88.0.1", cleanup: context.WithoutCancel(ctx),
 	}
-	w := &world{lab: l, namespace: "analysis", remoteNamespace: "cms", node: "caas-virtual", originAPI: "10.88.0.1", cleanup: ctx}
+	w.startFakeNodes = sync.OnceValue(w.makeFakeNodes)
 	for name, client := range map[string]**kubernetes.Clientset{lab.AF: &w.af, lab.CaaS: &w.caas} {
 		cluster, err := l.Cluster(name)
 		if err != nil {
@@ -135,11 +90,17 @@ func newWorld(t *testing.T) (*world, error) {
 	if _, err := w.af.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); offload.IgnoreExisting(err) != nil {
 		return nil, err
 	}
-	w.path, err = startPath(ctx, offload.Config{Lab: l, BinDir: binDir(t), Node: w.node, RemoteNamespace: w.remoteNamespace})
+	w.path, err = w.startPath(ctx, offload.Config{Node: w.node})
 	return w, err
 }
 
-func startPath(ctx context.Context, config offload.Config) (*offload.Path, error) {
+// startPath starts a path of its own programs, ready for pods.
+func (w *world) startPath(ctx context.Context, config offload.Config) (*offload.Path, error) {
+	bin, err := labtest.Bin()
+	if err != nil {
+		return nil, err
+	}
+	config.Lab, config.BinDir, config.RemoteNamespace = w.lab, bin, w.remoteNamespace
 	path, err := offload.New(ctx, config)
 	if err != nil {
 		return nil, err
@@ -152,27 +113,33 @@ func startPath(ctx context.Context, config offload.Config) (*offload.Path, error
 	return path, path.AwaitReady(ctx)
 }
 
+func (w *world) makeFakeNodes() error {
+	cluster, err := w.lab.Cluster(lab.CaaS)
+	if err != nil {
+		return err
+	}
+	pool, err := w.lab.SharedPool(offload.Project)
+	if err != nil {
+		return err
+	}
+	_, err = kwok.Start(w.cleanup, kwok.Config{
+		Client: w.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(w.lab.Dir(), "kwok"), Nodes: 5, NetNS: w.lab.NetNS(),
+		Labels: map[string]string{fakeLabel: "true", lab.NodePoolLabel: pool}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
+	})
+	return err
+}
+
 // onFakeNodes returns a world whose path leads to fake nodes, where pods seem to
 // run at no cost.
 func (w *world) onFakeNodes(t *testing.T) *world {
 	t.Helper()
-	cluster, err := w.lab.Cluster(lab.CaaS)
-	require.NoError(t, err)
-	pool, err := w.lab.SharedPool(offload.Project)
-	require.NoError(t, err)
-	toleration := corev1.Toleration{Key: fakeLabel, Operator: corev1.TolerationOpExists}
-	sharedWorld.fake.Do(func() {
-		_, err = kwok.Start(context.Background(), kwok.Config{
-			Client: w.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(w.lab.Dir(), "kwok"), Nodes: 5, NetNS: w.lab.NetNS(),
-			Labels: map[string]string{fakeLabel: "true", lab.NodePoolLabel: pool}, Taints: []string{fakeLabel + "=true:NoSchedule"}, EndWithStarter: true,
-		})
-	})
-	require.NoError(t, err)
+	require.NoError(t, w.startFakeNodes())
 	fake := *w
 	fake.node = "caas-fake"
-	fake.path, err = startPath(t.Context(), offload.Config{
-		Lab: w.lab, BinDir: binDir(t), Node: fake.node, Index: 1, RemoteNamespace: w.remoteNamespace,
-		NodeSelector: map[string]string{fakeLabel: "true"}, Tolerations: []corev1.Toleration{toleration},
+	var err error
+	fake.path, err = w.startPath(t.Context(), offload.Config{
+		Node: fake.node, Index: 1, NodeSelector: map[string]string{fakeLabel: "true"},
+		Tolerations: []corev1.Toleration{{Key: fakeLabel, Operator: corev1.TolerationOpExists}},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/lab/nodeimage"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/internal/lab/openstack/openstacktest"
 )
 
 // bootTimeout is for a machine that is emulated, on few processors that others use, too.
@@ -24,10 +25,10 @@ const bootTimeout = 10 * time.Minute
 
 // TestIntegrationLibvirt boots the node image as a virtual machine, which says so on its console.
 func TestIntegrationLibvirt(t *testing.T) {
-	requirePackages(t, openstack.Libvirt)
+	openstacktest.Require(t, openstack.Libvirt)
 	image, err := nodeimage.Build(t.Context(), nodeimage.Config{VM: true})
 	require.NoError(t, err)
-	cfg := openstack.Config{Dir: filepath.Join(t.TempDir(), "site"), NetNS: lan(t), Driver: openstack.Libvirt, Images: []openstack.Image{{
+	cfg := openstack.Config{Dir: filepath.Join(t.TempDir(), "site"), NetNS: openstacktest.LAN(t), Driver: openstack.Libvirt, Images: []openstack.Image{{
 		Name: openstack.ImageAlmaLinux, Disk: image.Disk, Kernel: image.Kernel, Ramdisk: image.Initrd, CommandLine: nodeimage.KernelArguments(),
 	}}}
 	site := startSite(t, cfg)

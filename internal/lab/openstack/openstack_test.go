@@ -5,9 +5,7 @@
 package openstack_test
 
 import (
-	"context"
 	"encoding/base64"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -21,8 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/internal/lab/openstack/openstacktest"
 )
 
 const (
@@ -32,47 +30,12 @@ const (
 
 type object = map[string]any
 
-// requirePackages skips where OpenStack is not installed, unless that is what was to be tried.
-func requirePackages(t *testing.T, driver openstack.Driver) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: OpenStack's services need a network namespace, and that root")
-	}
-	err := openstack.Missing(driver)
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("SKIPPED: %s", err)
-	}
-	require.NoError(t, err)
-}
-
-// lan makes a LAN for a site of the test's own.
-func lan(t *testing.T) string {
-	t.Helper()
-	name := fmt.Sprintf("caas-os%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
-	require.NoError(t, network.Create(t.Context(), network.Config{
-		Name: name, Extra: append(openstack.Gateways(), netip.MustParsePrefix("10.88.0.5/32")),
-	}))
-	t.Cleanup(func() { assert.NoError(t, network.Delete(context.WithoutCancel(t.Context()), name)) })
-	return network.Path(name)
-}
-
 func startSite(t *testing.T, cfg openstack.Config) *openstack.Site {
 	t.Helper()
-	cfg.EndWithStarter = true
 	cfg.Progress = func(step string) { t.Logf("%s %s", time.Now().Format("15:04:05.000"), step) }
 	began := time.Now()
-	site, err := openstack.Start(t.Context(), cfg)
-	require.NoError(t, err)
+	site := openstacktest.Start(t, cfg)
 	t.Logf("started in %s", time.Since(began))
-	t.Cleanup(func() {
-		assert.NoError(t, site.Stop(context.WithoutCancel(t.Context())))
-		if t.Failed() {
-			for name, file := range site.LogFiles() {
-				text, _ := os.ReadFile(file)
-				t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
-			}
-		}
-	})
 	return site
 }
 
@@ -155,9 +118,9 @@ func remove(t *testing.T, session *openstack.Session, id string) {
 }
 
 func TestIntegrationSite(t *testing.T) {
-	requirePackages(t, openstack.Hook)
+	openstacktest.Require(t, openstack.Hook)
 	machines := serveHypervisor(t)
-	cfg := openstack.Config{Dir: filepath.Join(t.TempDir(), "site"), NetNS: lan(t), HypervisorSocket: machines.socket, KeystoneTLS: certificate(t)}
+	cfg := openstack.Config{Dir: filepath.Join(t.TempDir(), "site"), NetNS: openstacktest.LAN(t), HypervisorSocket: machines.socket, KeystoneTLS: certificate(t)}
 	site := startSite(t, cfg)
 	assert.True(t, site.Status(t.Context()).Healthy(), "%+v", site.Status(t.Context()))
 

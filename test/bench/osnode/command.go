@@ -5,20 +5,14 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,12 +32,6 @@ const description = `osnode measures OpenStackNodes, each part on a control plan
 
 The figures are put into --out in place of earlier ones of the same names, one JSON object a line, and printed as a
 table. It ends well when it measured, whatever the figures.`
-
-// part is one of the measurements.
-type part struct {
-	name string
-	run  func(ctx context.Context, o *options, report *bench.Report) error
-}
 
 // options are the flags.
 type options struct {
@@ -95,28 +83,25 @@ func (o *options) run(ctx context.Context) error {
 	logger := logging.From(ctx)
 	logging.CaptureKlog(logger)
 	ctrl.SetLogger(logging.Logr(logger))
-	if _, err := os.Stat(filepath.Join(o.binDir, controllerName)); err != nil {
-		return fmt.Errorf("program %s: %w (run make build, and set --bin or CAAS_BIN)", controllerName, err)
-	}
-	parts := []part{{"scale", runScale}, {"idle", runIdle}, {"nova", runNova}, {"cycles", runCycles}}
+	var focus []string
 	if o.focus != "" {
-		parts = slices.DeleteFunc(parts, func(p part) bool { return p.name != o.focus })
+		focus = append(focus, o.focus)
 	}
-	if len(parts) == 0 {
-		return fmt.Errorf("--focus %q: want nova, cycles, scale or idle", o.focus)
+	chosen, err := bench.Choose(o.parts(), o.binDir, focus...)
+	if err != nil {
+		return err
 	}
 	report := &bench.Report{Progress: o.progress}
-	var failures []error
-	for _, one := range parts {
-		o.say("%s\n", one.name)
-		if err := one.run(ctx, o, report); err != nil {
-			failures = append(failures, fmt.Errorf("measure %s: %w", one.name, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	return errors.Join(report.Run(ctx, chosen), report.Publish(o.out))
+}
+
+func (o *options) parts() []bench.Part {
+	part := func(name string, run func(ctx context.Context, o *options, report *bench.Report) error) bench.Part {
+		return bench.Part{Name: name, Programs: []string{controllerName}, Run: func(ctx context.Context, report *bench.Report) error {
+			return run(ctx, o, report)
+		}}
 	}
-	return errors.Join(append(failures, o.publish(report))...)
+	return []bench.Part{part("scale", runScale), part("idle", runIdle), part("nova", runNova), part("cycles", runCycles)}
 }
 
 func (o *options) say(format string, args ...any) {
@@ -132,51 +117,4 @@ func (o *options) breakdown(what string, parts map[string]float64, n float64) {
 			o.say("      %8.2f  %s\n", each, kind)
 		}
 	}
-}
-
-// publish puts the figures into the file and prints them.
-func (o *options) publish(report *bench.Report) error {
-	if len(report.Figures) == 0 {
-		return nil
-	}
-	known, err := figures(o.out)
-	if err != nil {
-		return err
-	}
-	all := &bench.Report{Figures: append(slices.DeleteFunc(known, func(old bench.Figure) bool {
-		return slices.ContainsFunc(report.Figures, func(figure bench.Figure) bool { return figure.Name == old.Name })
-	}), report.Figures...)}
-	if err := all.WriteJSON(o.out); err != nil {
-		return err
-	}
-	o.say("\n")
-	if err := report.WriteTable(o.progress); err != nil {
-		return err
-	}
-	o.say("\nwritten to %s\n", o.out)
-	return nil
-}
-
-// figures are those in the file; none if there is no file.
-func figures(path string) ([]bench.Figure, error) {
-	content, err := os.ReadFile(filepath.Clean(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read figures: %w", err)
-	}
-	var all []bench.Figure
-	lines := bufio.NewScanner(bytes.NewReader(content))
-	for lines.Scan() {
-		if strings.TrimSpace(lines.Text()) == "" {
-			continue
-		}
-		var figure bench.Figure
-		if err := json.Unmarshal(lines.Bytes(), &figure); err != nil {
-			return nil, fmt.Errorf("read figures from %s: %w", path, err)
-		}
-		all = append(all, figure)
-	}
-	return all, lines.Err()
 }

@@ -19,6 +19,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/cloudveneto/caas/internal/bench"
 	"github.com/cloudveneto/caas/internal/lab/proc"
 )
 
@@ -156,12 +157,12 @@ func (c *controller) get(ctx context.Context, path string) (string, error) {
 	return string(body), err
 }
 
-func (c *controller) metrics(ctx context.Context) (exposition, error) {
+func (c *controller) metrics(ctx context.Context) (bench.Exposition, error) {
 	text, err := c.get(ctx, "/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("metrics of %s: %w", controllerName, err)
 	}
-	return parse(text)
+	return bench.ParseExposition(text)
 }
 
 // peak is the largest resident set of the present process so far, in bytes.

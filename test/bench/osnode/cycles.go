@@ -27,11 +27,13 @@ import (
 )
 
 const (
-	// listLag is how long a new server may be missing from a list. Together with the longest
-	// answer it is shorter than the settle timer, as it has to be at a site.
+	// listLag is how long a new server may be missing from a list. It is shorter than the settle timer, as it has to be at a
+	// site, also together with the longest answer.
 	listLag     = time.Second
 	slowAnswer  = 1500 * time.Millisecond
 	settleTimer = "4s"
+	// callTimeout is for half a request for a server: so long may one be under way when the controller is killed.
+	callTimeout = "5s"
 
 	// joinSuffix marks the nodes whose servers boot.
 	joinSuffix = "-j"
@@ -95,7 +97,9 @@ func runCycles(ctx context.Context, o *options, report *bench.Report) (err error
 	}
 	defer func() { err = errors.Join(err, c.seen.close()) }()
 	c.seen.left = func(gone sighting) { c.abandoned.Add(int64(c.cloud.ledger.count(string(gone.uid)))) }
-	if c.controller, err = w.startController(ctx, settings{provider: c.cloud.provider(), timers: cycleTimers()}); err != nil {
+	provider := c.cloud.provider()
+	provider["timeout"] = callTimeout
+	if c.controller, err = w.startController(ctx, settings{provider: provider, timers: cycleTimers()}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.controller.stop(ctx)) }()
@@ -132,7 +136,7 @@ func (c *cycling) measure(ctx context.Context, faults *openstacktest.Faults, rep
 	report.Add(name+", servers that Nova agreed to per cycle", float64(agreed)/n, "servers", bench.Lower)
 	report.Add(name+", OpenStack calls per cycle", float64(c.cloud.ledger.calls.Load())/n, "calls", bench.Lower)
 	report.Add(name+", API requests per cycle", requests(after, before)/n, "requests", bench.Lower)
-	c.options.breakdown("API requests", after.growth(before, "apiserver_request_total", "verb", "resource", "subresource"), n)
+	c.options.breakdown("API requests", growth(after, before, "apiserver_request_total", "verb", "resource", "subresource"), n)
 	report.Add(name+", nodes that had two servers at a time", float64(doubled), "nodes", bench.Lower)
 	report.Add(name+", longest time with two servers", longest.Seconds(), "s", bench.Lower)
 	report.AddTarget(name+", second servers that stayed", float64(c.outlived.Load()), "servers", bench.Lower, 0)

@@ -105,12 +105,12 @@ func (w *world) idle(ctx context.Context, controller *controller, calls *ledger,
 	if err != nil {
 		return err
 	}
-	grown := func(before, after exposition, metric string, without ...string) float64 {
-		return (after.sum(metric, nil, without) - before.sum(metric, nil, without)) / took.Seconds()
+	grown := func(before, after bench.Exposition, metric string, without ...string) float64 {
+		return (after.Sum(metric, nil, without) - before.Sum(metric, nil, without)) / took.Seconds()
 	}
 	report.AddTarget(name+", OpenStack calls", float64(called)/took.Minutes(), "calls/min", bench.Lower, 2*float64(projects))
 	report.AddTarget(name+", controller's CPU", 100*grown(own, ownAfter, "process_cpu_seconds_total"), "%", bench.Lower, 5)
-	report.AddTarget(name+", controller's memory", ownAfter.sum("process_resident_memory_bytes", nil, nil)/mebibyte, "MiB", bench.Lower, 300)
+	report.AddTarget(name+", controller's memory", ownAfter.Sum("process_resident_memory_bytes", nil, nil)/mebibyte, "MiB", bench.Lower, 300)
 	report.Add(name+", controller's API requests", grown(own, ownAfter, "rest_client_requests_total"), "requests/s", bench.Lower)
 	report.Add(name+", all API requests but node leases",
 		grown(server, serverAfter, "apiserver_request_total", `verb="WATCH"`, `resource="leases"`), "requests/s", bench.Lower)

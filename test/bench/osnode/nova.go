@@ -189,12 +189,12 @@ func (r *genuine) nodes(ctx context.Context, n int, alone outcome, report *bench
 	name := fmt.Sprintf("%d nodes at once", n)
 	report.Add(name+", all Ready", took.Seconds(), "s", bench.Lower)
 	report.Add(name+", to bare servers", took.Seconds()/alone.made.Seconds(), "x", bench.Lower)
-	report.Add(name+", made to Running, median", percentile(life, 50), "s", bench.Lower)
-	report.Add(name+", made to Running, p95", percentile(life, 95), "s", bench.Lower)
-	report.Add(name+", made to switched on, median", percentile(built, 50), "s", bench.Lower)
-	report.Add(name+", made to switched on, p95", percentile(built, 95), "s", bench.Lower)
-	report.Add(name+", switched on to Running, median", percentile(joined, 50), "s", bench.Lower)
-	report.Add(name+", switched on to Running, p95", percentile(joined, 95), "s", bench.Lower)
+	report.Add(name+", made to Running, median", bench.Percentile(life, 50, time.Second), "s", bench.Lower)
+	report.Add(name+", made to Running, p95", bench.Percentile(life, 95, time.Second), "s", bench.Lower)
+	report.Add(name+", made to switched on, median", bench.Percentile(built, 50, time.Second), "s", bench.Lower)
+	report.Add(name+", made to switched on, p95", bench.Percentile(built, 95, time.Second), "s", bench.Lower)
+	report.Add(name+", switched on to Running, median", bench.Percentile(joined, 50, time.Second), "s", bench.Lower)
+	report.Add(name+", switched on to Running, p95", bench.Percentile(joined, 95, time.Second), "s", bench.Lower)
 	report.AddTarget(name+", OpenStack calls per node until Ready", float64(len(calls))/float64(n), "calls", bench.Lower, 12)
 	if err := r.share(ctx, controller, name, n, report); err != nil {
 		return err
@@ -227,9 +227,9 @@ func (r *genuine) share(ctx context.Context, controller *controller, name string
 		return err
 	}
 	const share = "osn_controller_overhead_seconds"
-	report.Add(name+", controller's own share, median", own.quantile(share, 0.5), "s", bench.Lower)
-	report.AddTarget(name+", controller's own share, p95", own.quantile(share, 0.95), "s", bench.Lower, 5)
-	report.Add(name+", controller's CPU per node", 1000*own.sum("process_cpu_seconds_total", nil, nil)/float64(n), "ms", bench.Lower)
+	report.Add(name+", controller's own share, median", own.Quantile(share, "", 0.5), "s", bench.Lower)
+	report.AddTarget(name+", controller's own share, p95", own.Quantile(share, "", 0.95), "s", bench.Lower, 5)
+	report.Add(name+", controller's CPU per node", 1000*own.Sum("process_cpu_seconds_total", nil, nil)/float64(n), "ms", bench.Lower)
 	report.AddTarget(name+", controller's peak memory", peak/mebibyte, "MiB", bench.Lower, 300)
 	return nil
 }

@@ -111,9 +111,9 @@ func runScale(ctx context.Context, o *options, report *bench.Report) (err error)
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	report.Add("scale-up decision after Unschedulable, median", percentile(s.decisions, 50), "s", bench.Lower)
-	report.AddTarget("scale-up decision after Unschedulable, p95", percentile(s.decisions, 95), "s", bench.Lower, 3)
-	report.Add("scale-up, Unschedulable to scheduled, stand-in without delay, p95", percentile(s.complete, 95), "s", bench.Lower)
+	report.Add("scale-up decision after Unschedulable, median", bench.Percentile(s.decisions, 50, time.Second), "s", bench.Lower)
+	report.AddTarget("scale-up decision after Unschedulable, p95", bench.Percentile(s.decisions, 95, time.Second), "s", bench.Lower, 3)
+	report.Add("scale-up, Unschedulable to scheduled, stand-in without delay, p95", bench.Percentile(s.complete, 95, time.Second), "s", bench.Lower)
 	report.Add("scale-up decisions measured", float64(len(s.decisions)), "decisions", bench.Higher)
 	return nil
 }

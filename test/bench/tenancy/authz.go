@@ -141,10 +141,10 @@ func (o *options) decisions(ctx context.Context, w *world, report *bench.Report,
 	if err != nil {
 		return err
 	}
-	within := after.since(before)
+	within := after.Since(before)
 	name := fmt.Sprintf("authz: decision at %d/s, %s", o.rate, count)
-	report.Add(name+": p50", within.quantile("mt_authz_decision_seconds", "", 0.5), "ms", bench.Lower)
-	report.AddTarget(name+": p99", within.quantile("mt_authz_decision_seconds", "", 0.99), "ms", bench.Lower, decisionLimit)
+	report.Add(name+": p50", 1000*within.Quantile("mt_authz_decision_seconds", "", 0.5), "ms", bench.Lower)
+	report.AddTarget(name+": p99", 1000*within.Quantile("mt_authz_decision_seconds", "", 0.99), "ms", bench.Lower, decisionLimit)
 	took.add(report, "authz: the same as its client sees it, with TLS and HTTP")
 	report.Add("authz: processor time per decision", 1e6*within["process_cpu_seconds_total"]/float64(len(took)), "µs", bench.Lower)
 	pid, err := w.PID(site.Authz)

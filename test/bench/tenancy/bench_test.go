@@ -8,8 +8,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,40 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/cloudveneto/caas/internal/bench"
 )
-
-const exposed = `# HELP took Seconds.
-# TYPE took histogram
-took_bucket{result="accepted",le="0.001"} 0
-took_bucket{result="accepted",le="0.002"} 50
-took_bucket{result="accepted",le="0.004"} 100
-took_bucket{result="accepted",le="+Inf"} 100
-took_bucket{result="refused",le="0.001"} 10
-took_bucket{result="refused",le="0.002"} 10
-took_bucket{result="refused",le="0.004"} 10
-took_bucket{result="refused",le="+Inf"} 10
-took_sum{result="accepted"} 0.23
-took_sum{result="refused"} 0.01
-other 7
-`
-
-func TestExposition(t *testing.T) {
-	t.Parallel()
-	all, err := parse(exposed)
-	require.NoError(t, err)
-	assert.InDelta(t, 2, all.quantile("took", `result="accepted"`, 0.5), 1e-9, "in milliseconds, of the series with the label")
-	assert.InDelta(t, 3.9, all.quantile("took", `result="accepted"`, 0.975), 1e-9)
-	assert.InDelta(t, 1.9, all.quantile("took", "", 0.5), 1e-9, "of all series together")
-	assert.InDelta(t, 0.24, all.sum("took_sum", ""), 1e-9)
-	assert.InDelta(t, 0.01, all.sum("took_sum", `result="refused"`), 1e-9)
-	later, err := parse("other 9\nnew 1\n")
-	require.NoError(t, err)
-	assert.Equal(t, exposition{"other": 2, "new": 1}, later.since(all))
-	_, err = parse("broken\n")
-	require.ErrorContains(t, err, "broken")
-}
 
 func TestTimes(t *testing.T) {
 	t.Parallel()
@@ -101,20 +66,6 @@ func TestQuestions(t *testing.T) {
 	assert.InDelta(t, len(all)/2, denied, float64(len(all))/20)
 }
 
-func TestPublishReplacesFiguresOfTheSameName(t *testing.T) {
-	t.Parallel()
-	o := &options{out: filepath.Join(t.TempDir(), "out", "latest.json"), progress: io.Discard}
-	for _, value := range []float64{1, 2} {
-		report := &bench.Report{Progress: io.Discard}
-		report.Add("one", value, "s", bench.Lower)
-		require.NoError(t, o.publish(report))
-	}
-	known, err := figures(o.out)
-	require.NoError(t, err)
-	require.Len(t, known, 1)
-	assert.InDelta(t, 2, known[0].Value, 0)
-}
-
 func TestParts(t *testing.T) {
 	t.Parallel()
 	o := &options{focus: []string{"authz", "nothing"}}
@@ -128,7 +79,7 @@ func TestParts(t *testing.T) {
 	command.SetOut(&out)
 	command.SetArgs([]string{"--help"})
 	require.NoError(t, command.ExecuteContext(t.Context()))
-	for _, part := range parts() {
-		assert.True(t, strings.Contains(out.String(), "  "+part.name+" "), part.name)
+	for _, part := range o.parts() {
+		assert.True(t, strings.Contains(out.String(), "  "+part.Name+" "), part.Name)
 	}
 }

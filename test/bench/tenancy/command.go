@@ -5,18 +5,11 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,23 +30,6 @@ const description = `tenancy measures the parts that keep users apart, each on w
 
 The figures are put into --out in place of earlier ones of the same names, one JSON object a line, and printed as a
 table. It ends well when it measured, whatever the figures.`
-
-// part is one of the measurements.
-type part struct {
-	name     string
-	programs []string
-	run      func(ctx context.Context, o *options, report *bench.Report) error
-}
-
-func parts() []part {
-	return []part{
-		{"authz", []string{site.Authz, site.Admission}, runAuthz},
-		{"admission", []string{site.Authz, site.Admission}, runAdmission},
-		{"proxy", []string{site.Authz, site.Admission, site.Proxy}, runProxy},
-		{"authn", []string{site.Authn}, runAuthn},
-		{"property", []string{site.Authz, site.Admission}, runProperty},
-	}
-}
 
 // options are the flags.
 type options struct {
@@ -120,88 +96,33 @@ func (o *options) run(ctx context.Context) error {
 		return err
 	}
 	report := &bench.Report{Progress: o.progress}
-	var failures []error
-	for _, one := range chosen {
-		o.say("%s\n", one.name)
-		if err := one.run(ctx, o, report); err != nil {
-			failures = append(failures, fmt.Errorf("measure %s: %w", one.name, err))
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	failures := []error{report.Run(ctx, chosen)}
 	if o.filled != nil {
 		failures = append(failures, o.filled.close())
 	}
-	return errors.Join(append(failures, o.publish(report))...)
+	return errors.Join(append(failures, report.Publish(o.out))...)
 }
 
 // chosen are the parts that were asked for, if their programs are there.
-func (o *options) chosen() ([]part, error) {
-	all := parts()
-	for _, name := range o.focus {
-		if !slices.ContainsFunc(all, func(p part) bool { return p.name == name }) {
-			return nil, fmt.Errorf("--focus %q: want authz, admission, authn, proxy or property", name)
-		}
+func (o *options) chosen() ([]bench.Part, error) {
+	return bench.Choose(o.parts(), o.binDir, o.focus...)
+}
+
+func (o *options) parts() []bench.Part {
+	part := func(name string, run func(ctx context.Context, o *options, report *bench.Report) error, programs ...string) bench.Part {
+		return bench.Part{Name: name, Programs: programs, Run: func(ctx context.Context, report *bench.Report) error {
+			return run(ctx, o, report)
+		}}
 	}
-	chosen := slices.DeleteFunc(all, func(p part) bool { return len(o.focus) > 0 && !slices.Contains(o.focus, p.name) })
-	for _, one := range chosen {
-		for _, program := range one.programs {
-			if _, err := os.Stat(filepath.Join(o.binDir, program)); err != nil {
-				return nil, fmt.Errorf("program %s: %w (run make build, and set --bin or CAAS_BIN)", program, err)
-			}
-		}
+	return []bench.Part{
+		part("authz", runAuthz, site.Authz, site.Admission),
+		part("admission", runAdmission, site.Authz, site.Admission),
+		part("proxy", runProxy, site.Authz, site.Admission, site.Proxy),
+		part("authn", runAuthn, site.Authn),
+		part("property", runProperty, site.Authz, site.Admission),
 	}
-	return chosen, nil
 }
 
 func (o *options) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(o.progress, format, args...)
-}
-
-// publish puts the figures into the file and prints them.
-func (o *options) publish(report *bench.Report) error {
-	if len(report.Figures) == 0 {
-		return nil
-	}
-	known, err := figures(o.out)
-	if err != nil {
-		return err
-	}
-	all := &bench.Report{Figures: append(slices.DeleteFunc(known, func(old bench.Figure) bool {
-		return slices.ContainsFunc(report.Figures, func(figure bench.Figure) bool { return figure.Name == old.Name })
-	}), report.Figures...)}
-	if err := all.WriteJSON(o.out); err != nil {
-		return err
-	}
-	o.say("\n")
-	if err := report.WriteTable(o.progress); err != nil {
-		return err
-	}
-	o.say("\nwritten to %s\n", o.out)
-	return nil
-}
-
-// figures are those in the file; none if there is no file.
-func figures(path string) ([]bench.Figure, error) {
-	content, err := os.ReadFile(filepath.Clean(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read figures: %w", err)
-	}
-	var all []bench.Figure
-	lines := bufio.NewScanner(bytes.NewReader(content))
-	for lines.Scan() {
-		if strings.TrimSpace(lines.Text()) == "" {
-			continue
-		}
-		var figure bench.Figure
-		if err := json.Unmarshal(lines.Bytes(), &figure); err != nil {
-			return nil, fmt.Errorf("read figures from %s: %w", path, err)
-		}
-		all = append(all, figure)
-	}
-	return all, lines.Err()
 }

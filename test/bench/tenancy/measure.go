@@ -9,11 +9,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -28,12 +25,7 @@ type times []time.Duration
 
 // at is the p-th percentile (0 to 100) by the nearest rank, in milliseconds; NaN without values.
 func (t times) at(p float64) float64 {
-	if len(t) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(t))
-	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
-	return sorted[max(rank, 1)-1].Seconds() * 1000
+	return bench.Percentile(t, p, time.Millisecond)
 }
 
 // timed adds the time that one takes.
@@ -114,10 +106,7 @@ func send(client *http.Client, request *http.Request) ([]byte, error) {
 	return answer, err
 }
 
-// exposition is what a program says about itself: values by series, in Prometheus' form.
-type exposition map[string]float64
-
-func scrape(ctx context.Context, client *http.Client, address string) (exposition, error) {
+func scrape(ctx context.Context, client *http.Client, address string) (bench.Exposition, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", http.NoBody)
 	if err != nil {
 		return nil, err
@@ -126,79 +115,7 @@ func scrape(ctx context.Context, client *http.Client, address string) (expositio
 	if err != nil {
 		return nil, err
 	}
-	return parse(string(text))
-}
-
-func parse(text string) (exposition, error) {
-	all := exposition{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		at := strings.LastIndexByte(line, ' ')
-		value, err := strconv.ParseFloat(line[at+1:], 64)
-		if err != nil {
-			return nil, fmt.Errorf("metrics: %q: %w", line, err)
-		}
-		all[line[:max(at, 0)]] = value
-	}
-	return all, nil
-}
-
-// since is what was counted after before.
-func (e exposition) since(before exposition) exposition {
-	grown := exposition{}
-	for series, value := range e {
-		grown[series] = value - before[series]
-	}
-	return grown
-}
-
-// sum adds the series of a name that have a label.
-func (e exposition) sum(name, label string) float64 {
-	var total float64
-	for series, value := range e {
-		if series == name || strings.HasPrefix(series, name+"{") && strings.Contains(series, label) {
-			total += value
-		}
-	}
-	return total
-}
-
-// quantile estimates a quantile of a histogram as Prometheus does, linearly within a bucket, in milliseconds. Of the
-// labels, the series have one.
-func (e exposition) quantile(name, label string, q float64) float64 {
-	counts := map[float64]float64{}
-	for series, count := range e {
-		if !strings.HasPrefix(series, name+"_bucket{") || !strings.Contains(series, label) {
-			continue
-		}
-		_, rest, _ := strings.Cut(series, `le="`)
-		text, _, _ := strings.Cut(rest, `"`)
-		if bound, err := strconv.ParseFloat(text, 64); err == nil {
-			counts[bound] += count
-		}
-	}
-	var bounds []float64
-	for bound := range counts {
-		bounds = append(bounds, bound)
-	}
-	slices.Sort(bounds)
-	if len(bounds) == 0 || counts[bounds[len(bounds)-1]] == 0 {
-		return math.NaN()
-	}
-	rank, lower, below := q*counts[bounds[len(bounds)-1]], 0.0, 0.0
-	for _, bound := range bounds {
-		count := counts[bound]
-		if count >= rank && !math.IsInf(bound, 1) {
-			return 1000 * (lower + (bound-lower)*(rank-below)/(count-below))
-		}
-		if !math.IsInf(bound, 1) {
-			lower, below = bound, count
-		}
-	}
-	return 1000 * lower
+	return bench.ParseExposition(string(text))
 }
 
 // resident is the memory of a process, in bytes.

@@ -7,7 +7,6 @@ package drills_test
 import (
 	"context"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 // exercise is one drill of the table.
@@ -68,10 +68,7 @@ func drills() []exercise {
 
 // TestDrills does all drills: first, one by one, those that stop what all need, then the others at the same time.
 func TestDrills(t *testing.T) {
-	if os.Geteuid() != 0 {
-		require.Empty(t, os.Getenv("CI"), "the drills need root")
-		t.Skip("SKIPPED: OpenStack's services need a network namespace, and that root")
-	}
+	labtest.NeedRoot(t)
 	w := theWorld(t)
 	calmly, err := newTenant(t.Context(), w, calm)
 	require.NoError(t, err)

@@ -16,88 +16,53 @@ package drills_test
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/stretchr/testify/require"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
 	prefix = "caas-drills-"
 	// atOnce is how many drills run at the same time: they mostly wait, but Nova has one worker.
-	atOnce = "5"
-
-	cleanupTimeout = time.Minute
+	atOnce = 5
 )
 
 //nolint:gochecknoglobals // one world serves all drills
-var shared struct {
-	once  sync.Once
-	world *world
-	err   error
-}
+var shared labtest.World[world]
 
 // TestMain removes the world at the end, also when it is interrupted.
 func TestMain(m *testing.M) {
-	flag.Parse()
+	labtest.Parallel(atOnce)
 	ctrl.SetLogger(logr.Discard()) // clients have nothing to say here
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", atOnce) // a flag of the testing package's own
-	}
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-interrupted.Done()
-		down()
-		os.Exit(130)
-	}()
-	code := m.Run()
-	down()
-	_ = stop // the process ends here; until then a signal is still wanted
-	os.Exit(code)
+	os.Exit(shared.Run(m, remove))
 }
 
-//nolint:gochecknoglobals // taken down once, by whoever comes first
-var downOnce sync.Once
-
-func down() {
-	downOnce.Do(func() {
-		shared.once.Do(func() {}) // nobody starts one now
-		if shared.world == nil {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := shared.world.close(ctx); err != nil {
-			fmt.Fprintln(os.Stderr, "remove the drills' world:", err)
-		}
-	})
+func remove(ctx context.Context, _ bool) error {
+	if w := shared.Made(); w != nil {
+		return w.close(ctx)
+	}
+	return nil
 }
 
 // theWorld returns the world, made by the first caller.
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	shared.once.Do(func() {
-		removeStale()
-		shared.world = &world{}
-		shared.err = shared.world.open(context.Background(), t.Logf)
-	})
-	require.NoError(t, shared.err, "the drills' world came up")
-	return shared.world
+	return shared.Get(t, newWorld)
+}
+
+func newWorld(ctx context.Context, logf func(string, ...any)) (*world, error) {
+	removeStale()
+	w := &world{}
+	return w, w.open(ctx, logf)
 }
 
 // removeStale removes what test binaries have left that were killed; the kernel has killed their processes.
@@ -112,13 +77,4 @@ func removeStale() {
 		_ = network.Delete(context.Background(), filepath.Base(path)) // or the next one does
 		_ = os.RemoveAll(filepath.Join(os.TempDir(), filepath.Base(path)))
 	}
-}
-
-// binDir is where make build put the programs.
-func binDir() (string, error) {
-	dir := os.Getenv("CAAS_BIN")
-	if dir == "" {
-		return "", errors.New("CAAS_BIN names the directory of the built programs; run the tests by make e2e")
-	}
-	return filepath.Abs(dir)
 }

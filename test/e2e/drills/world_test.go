@@ -29,6 +29,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -94,7 +95,7 @@ func (w *world) open(ctx context.Context, logf func(string, ...any)) error {
 	if err := w.later(func(context.Context) error { return os.RemoveAll(w.dir) }); err != nil {
 		return err
 	}
-	bin, err := binDir()
+	bin, err := labtest.Bin()
 	if err != nil {
 		return err
 	}

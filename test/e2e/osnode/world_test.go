@@ -12,10 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +28,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/openstack"
 	"github.com/cloudveneto/caas/internal/lab/site"
 	osnodev1 "github.com/cloudveneto/caas/osnode/api/v1"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -48,78 +46,35 @@ type world struct {
 	source string
 }
 
+//nolint:gochecknoglobals // one lab serves all tests of the package
+var shared labtest.World[world]
+
 // TestMain removes the lab at the end, also when it is interrupted.
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard()) // the client's library would complain that it has none
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-interrupted.Done()
-		if interrupted.Err() != nil {
-			down()
-			os.Exit(130)
-		}
-	}()
-	code := m.Run()
-	if os.Getenv("CAAS_KEEP_LAB") == "" {
-		down()
-	}
-	_ = stop // the process ends here; until then a signal is still wanted
-	os.Exit(code)
-}
-
-func down() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if _, err := lab.Down(ctx, labName, nil); err != nil {
-		fmt.Fprintln(os.Stderr, "remove the lab:", err)
-	}
-}
-
-// binDir is where make build put the programs.
-func binDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("CAAS_BIN")
-	require.NotEmpty(t, dir, "CAAS_BIN names the directory of the built programs; run the tests by make e2e")
-	return dir
-}
-
-//nolint:gochecknoglobals // one lab serves all tests of the package
-var shared struct {
-	once  sync.Once
-	world *world
-	err   error
+	os.Exit(shared.Run(m, labtest.Remove(labName)))
 }
 
 // theWorld returns the lab, made by the first caller.
 func theWorld(t *testing.T) *world {
 	t.Helper()
-	shared.once.Do(func() { shared.world, shared.err = newWorld(t) })
-	require.NoError(t, shared.err, "the lab came up")
-	return shared.world
+	return shared.Get(t, newWorld)
 }
 
-func newWorld(t *testing.T) (*world, error) {
-	t.Helper()
-	ctx := context.Background()
-	_, err := lab.Up(ctx, lab.Config{
-		Name: labName, Executable: filepath.Join(binDir(t), "caas-lab"), OpenStack: true, Nodes: map[string]int{lab.CaaS: 0, lab.AF: 0},
-		Progress: func(p lab.Progress) {
-			if p.Done {
-				t.Logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
-			}
-		},
-	})
+func newWorld(ctx context.Context, logf func(string, ...any)) (*world, error) {
+	bin, err := labtest.Bin()
 	if err != nil {
 		return nil, err
 	}
 	w := &world{}
-	if w.lab, err = lab.Open(labName); err != nil {
+	w.lab, err = labtest.Up(ctx, lab.Config{Name: labName, OpenStack: true, Nodes: map[string]int{lab.CaaS: 0, lab.AF: 0}}, logf)
+	if err != nil {
 		return nil, err
 	}
 	if w.source, err = gobuild.FindSource(""); err != nil {
 		return nil, err
 	}
-	if w.site, err = site.New(ctx, site.Config{Lab: w.lab, BinDir: binDir(t), Manifests: filepath.Join(w.source, "deploy")}); err != nil {
+	if w.site, err = site.New(ctx, site.Config{Lab: w.lab, BinDir: bin, Manifests: filepath.Join(w.source, "deploy")}); err != nil {
 		return nil, err
 	}
 	w.cloud = w.site.Cloud

@@ -29,6 +29,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/proc"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -42,7 +43,7 @@ func (w *world) mt(name string) string { return filepath.Join(w.lab.Dir(), "mt",
 func (w *world) aside(t *testing.T, name, address string, args ...string) {
 	t.Helper()
 	ctx := t.Context()
-	bin, err := binDir()
+	bin, err := labtest.Bin()
 	require.NoError(t, err)
 	process, err := w.lab.Start(ctx, proc.Spec{
 		Name: name, Path: filepath.Join(bin, "kube-mt-authz"), Args: append([]string{"--config=" + w.mt("authz.yaml"), "--listen=" + address, "--ops-listen="}, args...),
@@ -154,7 +155,7 @@ func webhookFaults(t *testing.T, w *world) {
 	}{
 		{"down", func() func() { return func() {} }, false},
 		{"slow", func() func() { return w.stands(t, w.mt("authz"), delayed(2900*time.Millisecond)) }, true},
-		{"too slow", func() func() { return w.stands(t, w.mt("authz"), delayed(3500*time.Millisecond)) }, false},
+		{"too slow", func() func() { return w.stands(t, w.mt("authz"), delayed(11*time.Second)) }, false},
 		{"half-open", func() func() { return w.silent(t) }, false},
 		{"wrong certificate", func() func() { return w.stands(t, w.file("oidc"), says(`{"allowed":true}`)) }, false},
 		{"allow and deny", func() func() { return w.stands(t, w.mt("authz"), says(`{"allowed":true,"denied":true}`)) }, false},

@@ -5,17 +5,16 @@
 package tenancy_test
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/internal/programtest"
 )
 
 // TestTenancyKubectl uses kubectl as the user guide does, without a word about owners, through the proxy.
@@ -64,35 +63,17 @@ func (w *world) onesOwn(t *testing.T) {
 func (w *world) kubectlWatches(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	command := w.alice.proxied().command(ctx, t, "get", "configmaps", "-w", "-o", "name")
-	var mu sync.Mutex
-	var out bytes.Buffer
-	command.Stdout, command.Stderr = locked{&mu, &out}, locked{&mu, &out}
+	var out programtest.Output
+	command.Stdout, command.Stderr = &out, &out
 	require.NoError(t, command.Start())
 	defer func() { cancel(); _ = command.Wait() }()
-	shown := func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.String()
-	}
-	eventually(t, "the watch shows what is there", func() bool { return strings.Contains(shown(), "configmap/c-a\n") })
+	eventually(t, "the watch shows what is there", func() bool { return strings.Contains(out.String(), "configmap/c-a\n") })
 	name := unique("watched")
 	w.bob.creates(t, "v1/configmaps", "{metadata: {name: "+name+"-bob}, data: {of: "+w.marker+"}}")
 	w.alice.creates(t, "v1/configmaps", "{metadata: {name: "+name+"-alice}}")
-	eventually(t, "it shows what is new", func() bool { return strings.Contains(shown(), "configmap/"+name+"-alice\n") })
-	assert.NotContains(t, shown(), "-bob")
-	assert.NotContains(t, shown(), "configmap/c-b")
-}
-
-// locked is a writer that several use.
-type locked struct {
-	mu *sync.Mutex
-	to *bytes.Buffer
-}
-
-func (l locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.to.Write(p)
+	eventually(t, "it shows what is new", func() bool { return strings.Contains(out.String(), "configmap/"+name+"-alice\n") })
+	assert.NotContains(t, out.String(), "-bob")
+	assert.NotContains(t, out.String(), "configmap/c-b")
 }
 
 func (w *world) streams(t *testing.T) {

@@ -32,6 +32,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/kube"
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -73,17 +74,11 @@ func (w *world) close() {
 }
 
 func (w *world) open(ctx context.Context, logf func(string, ...any)) error {
-	bin, err := binDir()
-	if err != nil {
-		return err
-	}
+	var err error
 	if w.source, err = gobuild.FindSource(""); err != nil {
 		return err
 	}
-	if err := bringUp(ctx, bin, logf); err != nil {
-		return err
-	}
-	if w.lab, err = lab.Open(labName); err != nil {
+	if w.lab, err = bringUp(ctx, logf); err != nil {
 		return err
 	}
 	if w.keystone, err = w.lab.Keystone(); err != nil {
@@ -99,19 +94,11 @@ func (w *world) open(ctx context.Context, logf func(string, ...any)) error {
 }
 
 // bringUp makes the lab. One that an earlier run kept is taken as it is.
-func bringUp(ctx context.Context, bin string, logf func(string, ...any)) error {
-	if _, err := lab.Open(labName); err == nil && os.Getenv("CAAS_KEEP_LAB") != "" {
-		return nil
+func bringUp(ctx context.Context, logf func(string, ...any)) (*lab.Lab, error) {
+	if l, err := lab.Open(labName); err == nil && labtest.Kept() {
+		return l, nil
 	}
-	_, err := lab.Up(ctx, lab.Config{
-		Name: labName, Executable: filepath.Join(bin, "caas-lab"), Nodes: map[string]int{lab.CaaS: 3, lab.AF: 0},
-		Progress: func(p lab.Progress) {
-			if p.Done {
-				logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
-			}
-		},
-	})
-	return err
+	return labtest.Up(ctx, lab.Config{Name: labName, Nodes: map[string]int{lab.CaaS: 3, lab.AF: 0}}, logf)
 }
 
 // file is one of the tests' own, in the lab's directory.

@@ -9,12 +9,9 @@ package vm_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +22,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/gobuild"
 	"github.com/cloudveneto/caas/internal/lab/openstack"
 	"github.com/cloudveneto/caas/internal/lab/site"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -33,30 +31,14 @@ const (
 	patience = 12 * time.Minute
 )
 
-// TestMain removes the lab at the end, also when it is interrupted.
-func TestMain(m *testing.M) {
-	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-interrupted.Done()
-		if interrupted.Err() != nil {
-			down()
-			os.Exit(130)
-		}
-	}()
-	code := m.Run()
-	if os.Getenv("CAAS_KEEP_LAB") == "" {
-		down()
-	}
-	_ = stop // the process ends here; until then a signal is still wanted
-	os.Exit(code)
-}
+//nolint:gochecknoglobals // TestMain has to know of it
+var shared labtest.World[lab.Lab]
 
-func down() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if _, err := lab.Down(ctx, labName, nil); err != nil {
-		fmt.Fprintln(os.Stderr, "remove the lab:", err)
-	}
+// TestMain removes the lab at the end, also when it is interrupted.
+func TestMain(m *testing.M) { os.Exit(shared.Run(m, labtest.Remove(labName))) }
+
+func newLab(ctx context.Context, logf func(string, ...any)) (*lab.Lab, error) {
+	return labtest.Up(ctx, lab.Config{Name: labName, VMs: true, Nodes: map[string]int{lab.CaaS: 0, lab.AF: 0}}, logf)
 }
 
 // terminal is a user's.
@@ -84,10 +66,12 @@ func TestVM(t *testing.T) {
 		}
 		t.Skipf("NO VIRTUAL MACHINE IS TESTED: %v", err)
 	}
-	l := up(t)
+	bin, err := labtest.Bin()
+	require.NoError(t, err)
+	l := shared.Get(t, newLab)
 	source, err := gobuild.FindSource("")
 	require.NoError(t, err)
-	s, err := site.New(t.Context(), site.Config{Lab: l, BinDir: binDir(t), Manifests: filepath.Join(source, "deploy")})
+	s, err := site.New(t.Context(), site.Config{Lab: l, BinDir: bin, Manifests: filepath.Join(source, "deploy")})
 	require.NoError(t, err)
 	_, err = s.Authorize(t.Context(), openstack.Zangrand, openstack.CMS)
 	require.NoError(t, err)
@@ -126,30 +110,6 @@ func TestVM(t *testing.T) {
 		require.NoError(c, session.Do(t.Context(), "GET", "compute", "/servers", nil, &servers))
 		assert.Empty(c, servers.Servers)
 	}, time.Minute, time.Second)
-}
-
-func up(t *testing.T) *lab.Lab {
-	t.Helper()
-	_, err := lab.Up(t.Context(), lab.Config{
-		Name: labName, Executable: filepath.Join(binDir(t), "caas-lab"), VMs: true, Nodes: map[string]int{lab.CaaS: 0, lab.AF: 0},
-		Progress: func(p lab.Progress) {
-			if p.Done {
-				t.Logf("%s (%s)", p.Step, p.Elapsed.Round(time.Millisecond))
-			}
-		},
-	})
-	require.NoError(t, err, "the lab came up")
-	l, err := lab.Open(labName)
-	require.NoError(t, err)
-	return l
-}
-
-// binDir is where make build put the programs.
-func binDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("CAAS_BIN")
-	require.NotEmpty(t, dir, "CAAS_BIN names the directory of the built programs; run the tests by make e2e")
-	return dir
 }
 
 func tail(l *lab.Lab, component string) string {
