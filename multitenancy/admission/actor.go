@@ -5,7 +5,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 
@@ -67,15 +66,15 @@ func (a *Admitter) exempt(info authenticationv1.UserInfo) bool {
 
 // actor finds out in whose name the request is made.
 func (a *Admitter) actor(ctx context.Context, r *review) (actor, error) {
-	name := r.UserInfo.Username
-	binds := slices.Contains(a.rules.Schedulers, name)
+	name, who := r.UserInfo.Username, user(r.UserInfo)
+	binds := who.Among(a.rules.Schedulers)
 	switch {
-	case a.policy.Trusted(user(r.UserInfo)):
+	case a.policy.Trusted(who):
 		return actor{role: roleOperator, name: name, binds: binds}, nil
-	case binds, slices.Contains(a.rules.Controllers, name):
+	case binds, who.Among(a.rules.Controllers):
 		return actor{role: roleController, name: name, binds: binds}, nil
 	}
-	identity := a.policy.Identity(user(r.UserInfo))
+	identity := a.policy.Identity(who)
 	switch identity.Kind {
 	case tenant.Node:
 		return actor{role: roleNode, name: name}, nil

@@ -56,6 +56,11 @@ func (w *world) Lookup(_ context.Context, key admission.Key) (*admission.Object,
 
 func newWorld(tb testing.TB, change ...func(rules *admission.Rules)) *world {
 	tb.Helper()
+	return newWorldOf(tb, tenant.DefaultPolicy(), change...)
+}
+
+func newWorldOf(tb testing.TB, policy tenant.Policy, change ...func(rules *admission.Rules)) *world {
+	tb.Helper()
 	w := &world{nodes: admission.NewNodes(), now: time.Unix(1_800_000_000, 0)}
 	w.index = admission.NewIndex(2*time.Minute, func() time.Time { return w.now })
 	rules := admission.DefaultRules()
@@ -63,8 +68,8 @@ func newWorld(tb testing.TB, change ...func(rules *admission.Rules)) *world {
 		one(&rules)
 	}
 	made, err := admission.New(admission.Config{
-		Index: w.index, Nodes: w.nodes, Lookup: w, Policy: tenant.DefaultPolicy(), Rules: &rules,
-		Ready: func() error { return w.ready }, Metrics: prometheus.NewRegistry(),
+		Index: w.index, Nodes: w.nodes, Lookup: w, Policy: policy, Rules: &rules,
+		Ready: func(schema.GroupResource) error { return w.ready }, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(tb, err)
 	w.Admitter = made

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/cloudveneto/caas/multitenancy/admission"
@@ -247,6 +248,10 @@ func TestCannotTell(t *testing.T) {
 			w.ready = errUnreachable
 			return request{by: user(alice), resource: "core/configmaps", object: parse(t, "metadata: {name: c}")}
 		},
+		"project's namespace is not known as one": func(w *world) request {
+			w.index.PutNamespace(namespace, nil)
+			return request{by: user(alice), resource: "core/configmaps", object: parse(t, "metadata: {name: c}")}
+		},
 		"lookup fails": func(w *world) request {
 			w.lookup = func(admission.Key) (*admission.Object, error) { return nil, errUnreachable }
 			return request{by: user(alice), resource: "core/pods", object: pod(t, "serviceAccountName: new")}
@@ -266,6 +271,39 @@ func TestCannotTell(t *testing.T) {
 			assert.Contains(t, refused(response), "cannot tell whether this is allowed: ")
 			assert.EqualValues(t, 503, response.Result.Code)
 		})
+	}
+}
+
+// TestNamesakes have logged in under the names of whom the site trusts.
+func TestNamesakes(t *testing.T) {
+	t.Parallel()
+	policy := tenant.DefaultPolicy()
+	policy.TrustedUsers = append(policy.TrustedUsers, "prometheus")
+	w := newWorldOf(t, policy, func(rules *admission.Rules) {
+		rules.Controllers, rules.Schedulers = append(rules.Controllers, "argo"), append(rules.Schedulers, "volcano")
+	})
+	stored := of(bob, parse(t, "metadata: {name: bobs}"))
+	for _, name := range []string{"prometheus", "argo", "volcano"} {
+		binding := request{by: system(name), resource: "core/pods/binding", name: "bobs", object: parse(t, "metadata: {name: bobs}")}
+		forged := request{by: system(name), resource: "core/configmaps", object: of(bob, parse(t, "metadata: {name: "+name+"}"))}
+		deleted := request{by: system(name), operation: admissionv1.Delete, resource: "core/secrets", name: "bobs", old: stored}
+		after, response := w.decide(t, forged)
+		require.Empty(t, refused(response), name)
+		assert.Equal(t, bob, labelsOf(after)[tenant.LabelUserID], "it makes objects for others")
+		_, response = w.decide(t, deleted)
+		assert.Empty(t, refused(response), name)
+
+		forged.by = user(alice)
+		forged.by.Username = name
+		binding.by, deleted.by = forged.by, forged.by
+		forged.object = of(bob, parse(t, "metadata: {name: namesake-"+name+"}"))
+		after, response = w.decide(t, forged)
+		require.Empty(t, refused(response), name)
+		assert.Equal(t, alice, labelsOf(after)[tenant.LabelUserID])
+		_, response = w.decide(t, deleted)
+		assert.Equal(t, "secrets bobs: not found or not yours", refused(response))
+		_, response = w.decide(t, binding)
+		assert.Contains(t, refused(response), "only the scheduler binds pods")
 	}
 }
 

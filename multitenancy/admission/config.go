@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
@@ -122,8 +123,8 @@ type Config struct {
 	Policy tenant.Policy
 	// Rules are DefaultRules when nil.
 	Rules *Rules
-	// Ready says why the index is not complete yet.
-	Ready   func() error
+	// Ready says why what is known is not complete yet for requests about a kind.
+	Ready   func(resource schema.GroupResource) error
 	Metrics *prometheus.Registry
 }
 
@@ -134,7 +135,7 @@ type Admitter struct {
 	lookup  Lookup
 	policy  tenant.Policy
 	rules   Rules
-	ready   func() error
+	ready   func(resource schema.GroupResource) error
 	metrics *metrics
 }
 

@@ -52,14 +52,24 @@ func fullEntry(resource schema.GroupResource, object *unstructured.Unstructured)
 	} else {
 		references, _ = ObjectReferences(resource, object.Object)
 	}
-	for _, reference := range references {
-		to := Key{Resource: reference.Resource, Namespace: object.GetNamespace(), Name: reference.Name}
-		if reference.Resource == volumes || reference.Resource == ingressHosts {
-			to.Namespace = ""
-		}
-		made.object.References = append(made.object.References, to)
-	}
+	made.object.References = places(references, object.GetNamespace())
 	return made
+}
+
+// places are the names that an object of the namespace refers to.
+func places(references []Reference, namespace string) []Key {
+	var found []Key
+	for _, reference := range references {
+		found = append(found, reference.place(namespace))
+	}
+	return found
+}
+
+func (r Reference) place(namespace string) Key {
+	if r.Resource == volumes || r.Resource == ingressHosts {
+		namespace = ""
+	}
+	return Key{Resource: r.Resource, Namespace: namespace, Name: r.Name}
 }
 
 // podEntry reads a pod. One that has ended reads nothing any more.
@@ -70,10 +80,14 @@ func podEntry(into *Object, pod fields) []Reference {
 		return nil
 	case corev1.PodPending, corev1.PodRunning, corev1.PodUnknown:
 	}
+	return podReferences(pod, into.Name)
+}
+
+func podReferences(pod fields, name string) []Reference {
 	spec := &corev1.PodSpec{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(child(pod, "spec"), spec); err != nil {
 		return nil // an API server sends no such pod
 	}
-	references, _ := PodReferences(spec, into.Name, "spec")
+	references, _ := PodReferences(spec, name, "spec")
 	return references
 }

@@ -19,8 +19,8 @@ func regarding(event fields) fields {
 
 // subject finds the object of an event by its UID, or by its name when there is none.
 // Events are many and worth little: only the index is asked.
-func (a *Admitter) subject(r *review) *Object {
-	about := regarding(r.object)
+func (a *Admitter) subject(r *review, event fields) *Object {
+	about := regarding(event)
 	if uid := text(about, "uid"); uid != "" {
 		if known := a.index.ByUID(types.UID(uid)); known != nil && known.Namespace == r.Namespace {
 			return known
@@ -44,7 +44,7 @@ func (a *Admitter) eventOwner(_ context.Context, r *review, owner possessor) (po
 		owner.userID, owner.userName = r.actor.owner, r.actor.ownerName
 		return owner, nil
 	}
-	if about := a.subject(r); about != nil {
+	if about := a.subject(r, r.object); about != nil {
 		owner.userID, owner.userName = about.Owner.UserID, about.OwnerName
 	} else {
 		strip(r.object)
@@ -52,15 +52,17 @@ func (a *Admitter) eventOwner(_ context.Context, r *review, owner possessor) (po
 	return owner, nil
 }
 
-// checkEvent keeps users from saying things about others' objects, and nodes about pods
-// that others run.
-func (a *Admitter) checkEvent(r *review) {
-	about := a.subject(r)
+// checkEvent keeps users from saying things about others' objects, and nodes about what
+// none of their pods has to do with: its owner would be shown it.
+func (a *Admitter) checkEvent(r *review, event fields) {
+	about := a.subject(r, event)
 	switch {
 	case about == nil:
 	case r.actor.role == roleTenant && about.Owner.UserID != r.actor.owner:
 		r.refuse("the object of the event is not yours")
 	case r.actor.role == roleNode && about.Resource == podResource && about.Node != nodeName(r.actor.name):
 		r.refuse("the pod of the event does not run on this node")
+	case r.actor.role == roleNode && about.Resource != podResource && !a.index.UsedOn(about.Key, nodeName(r.actor.name)):
+		r.refuse("the object of the event is used by no pod on this node")
 	}
 }

@@ -51,6 +51,7 @@ type Index struct {
 	graves    map[Key]grave
 	swept     time.Time
 	projects  map[string]Project
+	claims    pending
 }
 
 // Project is what the index knows of a namespace.
@@ -67,7 +68,7 @@ func NewIndex(quarantine time.Duration, now func() time.Time) *Index {
 	return &Index{
 		quarantine: quarantine, now: now,
 		objects: map[Key]*Object{}, uids: map[types.UID]*Object{},
-		referrers: map[Key]map[types.UID]*Object{}, graves: map[Key]grave{}, projects: map[string]Project{},
+		referrers: map[Key]map[types.UID]*Object{}, graves: map[Key]grave{}, projects: map[string]Project{}, claims: newPending(),
 	}
 }
 
@@ -142,6 +143,11 @@ func (x *Index) bury(object *Object) {
 		return
 	}
 	x.graves[object.Key] = grave{owner: object.Owner, until: now.Add(x.quarantine)}
+	x.sweep(now)
+}
+
+// sweep forgets names that are free again, now and then.
+func (x *Index) sweep(now time.Time) {
 	if now.Sub(x.swept) < x.quarantine/4 {
 		return
 	}
@@ -150,20 +156,6 @@ func (x *Index) bury(object *Object) {
 		if !now.Before(old.until) {
 			delete(x.graves, key)
 		}
-	}
-}
-
-// reservation is longer than news of an object takes to come.
-const reservation = 10 * time.Second
-
-// Reserve keeps a name for whom it was just given to, until the object is seen or longer:
-// others' ideas of whose a name is must not be behind when it has come and gone unseen.
-func (x *Index) Reserve(key Key, owner tenant.Owner) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	until := x.now().Add(min(reservation, x.quarantine))
-	if old, buried := x.graves[key]; !buried || old.until.Before(until) {
-		x.graves[key] = grave{owner: owner, until: until}
 	}
 }
 
@@ -181,23 +173,25 @@ func (x *Index) ByUID(uid types.UID) *Object {
 	return x.uids[uid]
 }
 
-// Quarantined tells that the name was somebody else's a short time ago, or still is,
+// Quarantined tells that the name was somebody else's a short time ago, or still is, or is about to be,
 // and for how long it stays refused to this user.
 func (x *Index) Quarantined(key Key, user string) (wait time.Duration, refused bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if now := x.objects[key]; now != nil && now.Owner.UserID != "" && now.Owner.UserID != user {
+	if there := x.objects[key]; there != nil && there.Owner.UserID != "" && there.Owner.UserID != user {
 		return x.quarantine, true
 	}
-	old, buried := x.graves[key]
-	if !buried || old.owner.UserID == user {
-		return 0, false
+	now := x.now()
+	if old, buried := x.graves[key]; buried && old.owner.UserID != user && now.Before(old.until) {
+		return old.until.Sub(now), true
 	}
-	wait = old.until.Sub(x.now())
-	return wait, wait > 0
+	if other := others(x.claims.byName[key], user, now); other != nil {
+		return other.until.Sub(now), true
+	}
+	return 0, false
 }
 
-// Referrer returns an object of somebody else that refers to the name, or nil.
+// Referrer returns an object of somebody else that refers to the name, or is about to, or nil.
 func (x *Index) Referrer(to Key, user string) *Object {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -206,12 +200,39 @@ func (x *Index) Referrer(to Key, user string) *Object {
 			return from
 		}
 	}
+	if other := others(x.claims.byReference[to], user, x.now()); other != nil {
+		return &other.object
+	}
 	return nil
 }
 
-// Size tells how many objects and names in quarantine the index holds.
+// Autoscaler returns an autoscaler of somebody else that aims at the object of that name, or nil.
+func (x *Index) Autoscaler(to Key, user string) *Object {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, from := range x.referrers[to] {
+		if from.Resource.Group == autoscaling && from.Owner.UserID != user {
+			return from
+		}
+	}
+	return nil
+}
+
+// UsedOn tells that a pod on a node refers to the name.
+func (x *Index) UsedOn(to Key, node string) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, from := range x.referrers[to] {
+		if from.Node != "" && from.Node == node {
+			return true
+		}
+	}
+	return false
+}
+
+// Size tells how many objects, and names in quarantine or reserved, the index holds.
 func (x *Index) Size() (objects, graves int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.objects), len(x.graves)
+	return len(x.objects), len(x.graves) + len(x.claims.byName)
 }

@@ -146,19 +146,39 @@ func write(object fields, values map[string]string, path ...string) {
 	ensure(object, path[:last]...)[path[last]] = target
 }
 
-// reservedKeys finds labels and annotations of the platform that a user made up.
-func (a *Admitter) reservedKeys(object fields) []string {
+// reservedKeys finds labels and annotations of the platform that a user made up, which are not among those before.
+func (a *Admitter) reservedKeys(object, before fields) []string {
 	var problems []string
-	for key := range textMap(object, "metadata", "labels") {
-		if reserved(key) && !slices.Contains(ownerLabels(), key) {
-			problems = append(problems, "metadata.labels["+key+"] is the platform's and cannot be set")
+	find := func(kind string, mine func(key string) bool) {
+		old := textMap(before, "metadata", kind)
+		for key, value := range textMap(object, "metadata", kind) {
+			if was, had := old[key]; reserved(key) && !mine(key) && (!had || was != value) {
+				problems = append(problems, "metadata."+kind+"["+key+"] is the platform's and cannot be set")
+			}
 		}
 	}
-	for key := range textMap(object, "metadata", "annotations") {
-		if reserved(key) && !a.settable(key) {
-			problems = append(problems, "metadata.annotations["+key+"] is the platform's and cannot be set")
-		}
-	}
+	find("labels", func(key string) bool { return slices.Contains(ownerLabels(), key) })
+	find("annotations", a.settable)
 	slices.Sort(problems)
 	return problems
+}
+
+// checkTemplates keeps users from having controllers write such keys to what these make of the object.
+func (a *Admitter) checkTemplates(r *review) {
+	if r.actor.role != roleTenant {
+		return
+	}
+	var before []fields
+	if r.old != nil {
+		before = labelled(r.resource, r.old)
+	}
+	for i, place := range labelled(r.resource, r.object) {
+		var old fields
+		if i < len(before) {
+			old = before[i]
+		}
+		for _, problem := range a.reservedKeys(place, old) {
+			r.refuse("a template in the object: %s", problem)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cloudveneto/caas/multitenancy/admission"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
@@ -312,16 +313,44 @@ func TestEvents(t *testing.T) {
 		"unknown":             {request{by: system("system:kube-scheduler"), resource: "core/events", object: of(bob, parse(t, "metadata: {name: e}\ninvolvedObject: {kind: Pod, name: gone, uid: gone}"))}, "", ""},
 		"node, its own pod":   {request{by: system("system:node:n1", "system:nodes"), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: v1, kind: Pod, name: here, uid: here}")}, bob, ""},
 		"node, another's pod": {request{by: system("system:node:n2", "system:nodes"), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: v1, kind: Pod, name: here, uid: here}")}, bob, "the pod of the event does not run on this node"},
+		"node, its own claim": {request{by: system("system:node:n1", "system:nodes"), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: v1, kind: PersistentVolumeClaim, name: bobs, uid: persistentvolumeclaims/bobs}")}, bob, ""},
+		"node, another claim": {request{by: system("system:node:n2", "system:nodes"), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: v1, kind: PersistentVolumeClaim, name: bobs, uid: persistentvolumeclaims/bobs}")}, bob, "the object of the event is used by no pod on this node"},
+		"node, a Deployment":  {request{by: system("system:node:n1", "system:nodes"), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: apps/v1, kind: Deployment, name: bobs, uid: deployments/bobs}")}, bob, "the object of the event is used by no pod on this node"},
 		"a user":              {request{by: user(alice), resource: "core/events", object: parse(t, "metadata: {name: e}\ninvolvedObject: {}")}, alice, "events cannot be changed by users"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.index.Put(&admission.Object{Key: key("", "pods", "here"), UID: "here", Owner: tenant.Owner{UserID: bob}, Node: "n1"})
+			w.index.Put(&admission.Object{Key: key("", "pods", "here"), UID: "here", Owner: tenant.Owner{UserID: bob}, Node: "n1", References: []admission.Key{key("", "persistentvolumeclaims", "bobs")}})
 			after, response := w.decide(t, test.request)
 			assert.Equal(t, test.wantRefusal, refused(response))
 			assert.Equal(t, test.wantOwner, labelsOf(after)[tenant.LabelUserID])
 		})
+	}
+}
+
+// TestEventsAreNotRewritten has a node write into an event about what runs elsewhere, and make it one about what runs there.
+func TestEventsAreNotRewritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, node := range map[string]string{"here": "n1", "there": "n2"} {
+		w.index.Put(&admission.Object{Key: key("", "pods", name), UID: types.UID(name), Owner: tenant.Owner{UserID: bob}, Node: node})
+	}
+	about := func(pod string) object {
+		return of(bob, parse(t, "metadata: {name: e}\ninvolvedObject: {apiVersion: v1, kind: Pod, name: "+pod+", uid: "+pod+"}"))
+	}
+	for name, test := range map[string]struct {
+		node     string
+		old, now object
+		want     string
+	}{
+		"its own":             {"n1", about("here"), about("here"), ""},
+		"another's":           {"n2", about("here"), about("here"), "the pod of the event does not run on this node"},
+		"another's, made own": {"n2", about("here"), about("there"), "the pod of the event does not run on this node"},
+		"own, made another's": {"n2", about("there"), about("here"), "the pod of the event does not run on this node"},
+	} {
+		_, response := w.decide(t, request{by: system("system:node:"+test.node, "system:nodes"), operation: admissionv1.Update, resource: "core/events", object: test.now, old: test.old})
+		assert.Equal(t, test.want, refused(response), name)
 	}
 }
 

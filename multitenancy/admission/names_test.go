@@ -3,6 +3,7 @@
 package admission_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -102,6 +103,18 @@ func TestSweep(t *testing.T) {
 	}
 	_, graves := w.index.Size()
 	assert.LessOrEqual(t, graves, 18)
+}
+
+// What is admitted may come to nothing, as with a quota that is used up: then nothing is ever deleted.
+func TestSweepOfWhatNeverCame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for at := range 200 {
+		require.Empty(t, refused(w.creates(t, alice, "core/configmaps", "never-"+strconv.Itoa(at))))
+		w.now = w.now.Add(time.Second)
+	}
+	_, graves := w.index.Size()
+	assert.LessOrEqual(t, graves, 50)
 }
 
 // Pods of offloaded work are made before what they refer to, and wait for it.

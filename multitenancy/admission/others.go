@@ -43,7 +43,14 @@ func (a *Admitter) checkOthers(ctx context.Context, r *review, owner string) {
 	if r.resource == claims && r.actor.trusted() && r.Operation == admissionv1.Update {
 		return // the binder writes the volume that it found
 	}
-	a.checkReferences(ctx, r, references, owner, r.resource == claims)
+	want := ifThere
+	switch r.resource.Group + "/" + r.resource.Resource {
+	case "/persistentvolumeclaims":
+		want = mustExist
+	case "/serviceaccounts", "apps/statefulsets":
+		want = ifKnown
+	}
+	a.checkReferences(ctx, r, references, owner, want)
 }
 
 func (a *Admitter) checkService(r *review) {

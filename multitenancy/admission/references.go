@@ -28,6 +28,9 @@ var (
 	ingressHosts = schema.GroupResource{Group: "networking.k8s.io", Resource: "ingress hosts"}
 )
 
+// autoscaling is the group of HorizontalPodAutoscalers.
+const autoscaling = "autoscaling"
+
 // defaultServiceAccount is in each namespace, of nobody and without rights.
 const defaultServiceAccount = "default"
 

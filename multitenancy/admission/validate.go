@@ -49,6 +49,7 @@ func (a *Admitter) validate(ctx context.Context, r *review) {
 			a.validateStored(ctx, r)
 		} else {
 			a.ownsNamed(ctx, r)
+			a.checkScale(ctx, r)
 		}
 	case admissionv1.Delete:
 		a.ownsStored(r)
@@ -126,6 +127,25 @@ func (a *Admitter) ownsNamed(ctx context.Context, r *review) {
 	}
 }
 
+// checkScale is the second look at whom an autoscaler serves: when it was made, what it aims at may have been on its way
+// through another process. Its controller is the only one that scales what it has not made.
+func (a *Admitter) checkScale(ctx context.Context, r *review) {
+	if r.actor.role != roleController {
+		return
+	}
+	target, err := a.find(ctx, r.key())
+	if err != nil {
+		r.cannotTell(err)
+		return
+	}
+	if target == nil || target.Owner.UserID == "" {
+		return
+	}
+	if from := a.index.Autoscaler(r.key(), target.Owner.UserID); from != nil {
+		r.refuse("%s %s: the autoscaler %s of somebody else aims at it", r.resource, r.Name, from.Name)
+	}
+}
+
 // proxied is the object in a proxy's [scheme:]name[:port].
 func proxied(name string) string {
 	switch parts := strings.Split(name, ":"); len(parts) {
@@ -144,7 +164,7 @@ func (a *Admitter) validateNew(ctx context.Context, r *review) {
 		a.checkBinding(r)
 		return
 	case isEvent(r):
-		a.checkEvent(r)
+		a.checkEvent(r, r.object)
 		return
 	case r.actor.role == roleNode && needsOwner(r):
 		r.refuse("nodes cannot make pods in the namespace of a project: there are no static pods on its nodes")
@@ -152,7 +172,7 @@ func (a *Admitter) validateNew(ctx context.Context, r *review) {
 	}
 	owner := ownerOf(r.object).UserID
 	if r.actor.role == roleTenant {
-		r.refuseAll(a.reservedKeys(r.object))
+		r.refuseAll(a.reservedKeys(r.object, nil))
 		if owner != r.actor.owner {
 			r.refuse("metadata.labels[%s]: the object is not marked as yours", tenant.LabelUserID)
 		}
@@ -163,11 +183,22 @@ func (a *Admitter) validateNew(ctx context.Context, r *review) {
 		}
 		return
 	}
+	release := a.reserve(r, owner)
 	a.checkName(r, owner)
 	a.checkObject(ctx, r, owner)
-	if len(r.refusals) == 0 && r.unsure == nil && r.Name != "" && (r.DryRun == nil || !*r.DryRun) {
-		a.index.Reserve(r.key(), tenant.Owner{UserID: owner})
+	if !r.allowed() {
+		release()
 	}
+}
+
+// reserve keeps the name of an object, and what it refers to, for its owner before anything is looked up: somebody else may
+// be doing the same at this moment. Pods that are stored do not refer to more.
+func (a *Admitter) reserve(r *review, owner string) (release func()) {
+	refers := r.references()
+	if r.Operation == admissionv1.Update && len(refers) == 0 || r.Name == "" || (r.DryRun != nil && *r.DryRun) {
+		return func() {}
+	}
+	return a.index.Reserve(Object{Key: r.key(), Owner: tenant.Owner{UserID: owner}, References: refers})
 }
 
 func (a *Admitter) validateStored(ctx context.Context, r *review) {
@@ -176,11 +207,22 @@ func (a *Admitter) validateStored(ctx context.Context, r *review) {
 		return
 	}
 	a.checkPinned(r)
-	owner := ownerOf(r.old).UserID
-	if owner == "" || isEvent(r) || (r.SubResource != "" && !isPod(r)) {
+	if isEvent(r) {
+		// The owner of what it was about is shown what it says now.
+		if a.checkEvent(r, r.old); len(r.refusals) == 0 {
+			a.checkEvent(r, r.object)
+		}
 		return
 	}
+	owner := ownerOf(r.old).UserID
+	if owner == "" || (r.SubResource != "" && !isPod(r)) {
+		return
+	}
+	release := a.reserve(r, owner)
 	a.checkObject(ctx, r, owner)
+	if !r.allowed() {
+		release()
+	}
 }
 
 // checkPinned is the second look at what Mutate restored.
@@ -226,6 +268,7 @@ func (a *Admitter) checkObject(ctx context.Context, r *review, owner string) {
 	if r.SubResource == "" {
 		r.refuseAll(unrestricted(r.resource, r.object, owner))
 		a.checkStamped(r, owner)
+		a.checkTemplates(r)
 	}
 	a.checkWorkload(ctx, r, owner)
 	if r.SubResource == "" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -28,6 +30,9 @@ import (
 
 // refreshInterval is how often new kinds of objects are looked for.
 const refreshInterval = 30 * time.Second
+
+// customGrace is how long kinds that are not Kubernetes' own may hold up readiness.
+const customGrace = 10 * time.Second
 
 // owned selects what has an owner: all else is not worth its memory.
 const owned = tenant.LabelUserID
@@ -48,6 +53,9 @@ type Watcher struct {
 	resources map[schema.GroupResource]schema.GroupVersionResource
 	informers map[schema.GroupVersionResource]*informer
 	begun     bool
+	started   time.Time
+	// complete tells that Ready has said so once.
+	complete atomic.Bool
 }
 
 // informer is a running watch.
@@ -83,6 +91,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	w.mu.Lock()
+	w.started = time.Now()
+	w.mu.Unlock()
 	for name, start := range map[string]func() (*informer, error){"namespaces": w.watchNamespaces, "nodes": w.watchNodes} {
 		made, err := start()
 		if err != nil {
@@ -110,19 +121,45 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// Ready says what is not complete yet.
+// Ready says what is not complete yet that any request may depend on. Kinds of the cluster's own hold it up for a while at the
+// beginning only, and after that nobody but those who ask about them: a broken one must not close the cluster.
 func (w *Watcher) Ready() error {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if !w.begun {
 		return errors.New("the kinds of objects are not known yet")
 	}
+	early := !w.complete.Load() && time.Since(w.started) < customGrace
 	for resource, one := range w.informers {
-		if !one.synced() {
-			return fmt.Errorf("%s are not all read yet", resource.Resource)
+		if (early || essential(resource)) && !one.synced() {
+			return unread(resource)
 		}
 	}
+	w.complete.Store(true)
 	return nil
+}
+
+// ReadyFor is Ready for requests about a kind, all of whose objects have to be known, too.
+func (w *Watcher) ReadyFor(resource schema.GroupResource) error {
+	if err := w.Ready(); err != nil {
+		return err
+	}
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	version := w.resources[resource]
+	if one := w.informers[version]; one != nil && !one.synced() {
+		return unread(version)
+	}
+	return nil
+}
+
+func unread(resource schema.GroupVersionResource) error {
+	return fmt.Errorf("%s are not all read yet", resource.GroupResource())
+}
+
+// essential tells kinds that requests about others depend on: Kubernetes' own, and those that refer to others' names.
+func essential(resource schema.GroupVersionResource) bool {
+	return resource.Version == "" || scheme.Scheme.IsGroupRegistered(resource.Group) || refers(resource.GroupResource())
 }
 
 // refresh reads what kinds of objects there are, watches new ones and leaves old ones.
@@ -204,18 +241,28 @@ func (w *Watcher) start(ctx context.Context, resource schema.GroupVersionResourc
 	running.Go(func() { made.run(ctx) })
 }
 
-func (w *Watcher) watchMetadata(resource schema.GroupVersionResource) (*informer, error) {
-	client := w.metadata.Resource(resource)
-	return w.follow(&cache.ListWatch{
+// source is where objects of one kind come from: L is a list of them.
+type source[L runtime.Object] interface {
+	List(ctx context.Context, options metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
+}
+
+// onlyOwned lists and watches those that have an owner.
+func onlyOwned[L runtime.Object](from source[L]) *cache.ListWatch {
+	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			options.LabelSelector = owned
-			return client.List(ctx, options)
+			return from.List(ctx, options)
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector = owned
-			return client.Watch(ctx, options)
+			return from.Watch(ctx, options)
 		},
-	}, &metav1.PartialObjectMetadata{}, func(object any) (any, error) {
+	}
+}
+
+func (w *Watcher) watchMetadata(resource schema.GroupVersionResource) (*informer, error) {
+	return w.follow(onlyOwned(w.metadata.Resource(resource)), &metav1.PartialObjectMetadata{}, func(object any) (any, error) {
 		if meta, ok := object.(*metav1.PartialObjectMetadata); ok {
 			return newEntry(resource.GroupResource(), meta), nil
 		}
@@ -224,17 +271,7 @@ func (w *Watcher) watchMetadata(resource schema.GroupVersionResource) (*informer
 }
 
 func (w *Watcher) watchObjects(resource schema.GroupVersionResource) (*informer, error) {
-	client := w.dynamic.Resource(resource)
-	return w.follow(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.LabelSelector = owned
-			return client.List(ctx, options)
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.LabelSelector = owned
-			return client.Watch(ctx, options)
-		},
-	}, &unstructured.Unstructured{}, func(object any) (any, error) {
+	return w.follow(onlyOwned(w.dynamic.Resource(resource)), &unstructured.Unstructured{}, func(object any) (any, error) {
 		if full, ok := object.(*unstructured.Unstructured); ok {
 			return fullEntry(resource.GroupResource(), full), nil
 		}

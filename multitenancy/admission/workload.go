@@ -118,7 +118,11 @@ func (a *Admitter) checkPodReferences(ctx context.Context, r *review, found, bef
 	if before.holder != nil {
 		references = a.newReferences(references, before, name, strict)
 	}
-	a.checkReferences(ctx, r, references, owner, strict)
+	want := ifKnown
+	if strict {
+		want = mustExist
+	}
+	a.checkReferences(ctx, r, references, owner, want)
 }
 
 // gated tells that the pod waits for the objects that it refers to, and for nothing else.
@@ -145,27 +149,37 @@ func added(references, old []Reference) []Reference {
 	})
 }
 
-// checkReferences wants every referenced object to be the owner's; strict wants it to exist.
-// Without, what is known is enough: the pod is looked at again before anything is read for it.
-func (a *Admitter) checkReferences(ctx context.Context, r *review, references []Reference, owner string, strict bool) {
+// demand is how sure one has to be of what an object refers to.
+type demand int
+
+const (
+	// ifKnown is for templates: their pods are looked at again before anything is read for them.
+	ifKnown demand = iota
+	// ifThere also asks the API server, because nobody looks again.
+	ifThere
+	// mustExist wants the object to be there.
+	mustExist
+)
+
+// checkReferences wants every referenced object to be the owner's. What does not exist must not be about to be somebody else's.
+func (a *Admitter) checkReferences(ctx context.Context, r *review, references []Reference, owner string, want demand) {
 	seen := map[Key]bool{}
 	for _, reference := range references {
-		key := Key{Resource: reference.Resource, Namespace: r.Namespace, Name: reference.Name}
-		if reference.Resource == volumes {
-			key.Namespace = ""
-		}
+		key := reference.place(r.Namespace)
 		if seen[key] || a.everybodys(key) || key.Resource == ingressHosts {
 			continue
 		}
 		seen[key] = true
 		found, err := a.index.Find(key), error(nil)
-		if strict {
+		if want != ifKnown {
 			found, err = a.find(ctx, key)
 		}
 		switch {
 		case err != nil:
 			r.cannotTell(err)
-		case found == nil && (reference.Later || !strict):
+		case found == nil && a.index.Reserved(key, owner):
+			r.refuse("%s: %s %q: %s", reference.Path, reference.Resource, reference.Name, notYours)
+		case found == nil && (reference.Later || want != mustExist):
 		case found == nil || found.Owner.UserID != owner:
 			r.refuse("%s: %s %q: %s", reference.Path, reference.Resource, reference.Name, notYours)
 		}

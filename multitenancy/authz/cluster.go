@@ -90,6 +90,15 @@ func (r *Rules) ownObjects(who caller, request Request, facts Facts) Verdict {
 	return notYours()
 }
 
+// lists tells whether the policy has a rule for a resource by its name, and not only for all of its group.
+func (r *Rules) lists(resource Resource) bool {
+	named := func(group string, resources []string) bool {
+		return group == resource.Group && slices.Contains(resources, resource.Resource)
+	}
+	return slices.ContainsFunc(r.policy.Resources, func(rule tenant.Rule) bool { return named(rule.Group, rule.Resources) }) ||
+		slices.ContainsFunc(r.policy.ClusterScoped, func(rule tenant.ClusterRule) bool { return named(rule.Group, rule.Resources) })
+}
+
 // Wants tells whether decisions about a kind of object depend on single objects.
 func (r *Rules) Wants(resource Resource) bool {
 	switch r.policy.Class(resource.Group, resource.Resource) {

@@ -76,7 +76,7 @@ func (r *Rules) Decide(request Request, facts Facts) Verdict {
 // site trusts.
 func (r *Rules) outOfScope(user tenant.User, identity tenant.Identity) bool {
 	trusted := &r.options.Trusted
-	if r.policy.Trusted(user) || slices.Contains(trusted.Users, user.Name) {
+	if r.policy.Trusted(user) || user.Among(trusted.Users) {
 		return true
 	}
 	switch identity.Kind {

@@ -58,6 +58,8 @@ func TestDecideRows(t *testing.T) {
 		"operator not on the list":           {ask("list", by(accountOf("default", "operator", "u"))), authz.ReasonProject, false},
 		"administrators' group":              {ask("list", by(tenant.User{Name: "kubernetes-admin", Groups: []string{"kubeadm:cluster-admins"}})), authz.ReasonSystem, true},
 		"trusted user":                       {ask("list", by(tenant.User{Name: "root@site"})), authz.ReasonSystem, true},
+		"trusted user's namesake":            {ask("list", by(namesake("root@site"))), authz.ReasonSelector, false},
+		"administrators' namesake":           {ask("list", by(namesake("x", "caas-admins"))), authz.ReasonSelector, false},
 		"stranger":                           {ask("list", by(tenant.User{Name: "x"})), authz.ReasonStranger, false},
 		"stranger by a project's group only": {ask("list", by(tenant.User{Name: "x", Groups: []string{tenant.GroupProjectPrefix + project}})), authz.ReasonStranger, false},
 
@@ -282,26 +284,26 @@ func TestDecideOptions(t *testing.T) {
 		request authz.Request
 		want    authz.Reason
 	}{
-		"list all in the project":      {authz.Options{ListMode: authz.ListProject}, ask("list"), authz.ReasonShared},
-		"list all Secrets":             {authz.Options{ListMode: authz.ListProject}, ask("list", of("", "secrets")), authz.ReasonSelector},
-		"delete all in the project":    {authz.Options{ListMode: authz.ListProject}, ask("deletecollection"), authz.ReasonSelector},
-		"list another project":         {authz.Options{ListMode: authz.ListProject}, ask("list", within(elsewhere)), authz.ReasonProject},
-		"get in the project":           {authz.Options{ListMode: authz.ListProject}, ask("get", named("his")), authz.ReasonNotYours},
-		"manager by default":           {authz.Options{}, ask("get", named("his"), manager), authz.ReasonNotYours},
-		"manager sees":                 {authz.Options{Managers: authz.ManagersView}, ask("get", named("his"), manager), authz.ReasonManager},
-		"manager lists":                {authz.Options{Managers: authz.ManagersView}, ask("list", manager), authz.ReasonManager},
-		"manager sees no Secret":       {authz.Options{Managers: authz.ManagersRemove}, ask("get", of("", "secrets"), named("his"), manager), authz.ReasonNotYours},
-		"manager lists no Secrets":     {authz.Options{Managers: authz.ManagersRemove}, ask("list", of("", "secrets"), manager), authz.ReasonSelector},
-		"manager gets into no pod":     {authz.Options{Managers: authz.ManagersRemove}, ask("create", named("his"), sub("exec"), manager), authz.ReasonNotYours},
-		"manager reads no log":         {authz.Options{Managers: authz.ManagersRemove}, ask("get", named("his"), sub("log"), manager), authz.ReasonNotYours},
-		"manager who sees deletes not": {authz.Options{Managers: authz.ManagersView}, ask("delete", named("his"), manager), authz.ReasonNotYours},
-		"manager deletes":              {authz.Options{Managers: authz.ManagersRemove}, ask("delete", named("his"), manager), authz.ReasonManager},
-		"manager evicts":               {authz.Options{Managers: authz.ManagersRemove}, ask("create", named("his"), sub("eviction"), manager), authz.ReasonManager},
-		"manager deletes all":          {authz.Options{Managers: authz.ManagersRemove}, ask("deletecollection", manager), authz.ReasonManager},
-		"manager changes nothing":      {authz.Options{Managers: authz.ManagersRemove}, ask("patch", named("his"), manager), authz.ReasonNotYours},
-		"manager and the system's":     {authz.Options{Managers: authz.ManagersRemove}, ask("delete", named("nobodys"), manager), authz.ReasonNotYours},
-		"manager of another project":   {authz.Options{Managers: authz.ManagersRemove}, ask("get", within(elsewhere), named("his"), manager), authz.ReasonProject},
-		"member":                       {authz.Options{Managers: authz.ManagersRemove}, ask("get", named("his")), authz.ReasonNotYours},
+		"list all in the project":    {authz.Options{ListMode: authz.ListProject}, ask("list"), authz.ReasonShared},
+		"list all Secrets":           {authz.Options{ListMode: authz.ListProject}, ask("list", of("", "secrets")), authz.ReasonSelector},
+		"delete all in the project":  {authz.Options{ListMode: authz.ListProject}, ask("deletecollection"), authz.ReasonSelector},
+		"list another project":       {authz.Options{ListMode: authz.ListProject}, ask("list", within(elsewhere)), authz.ReasonProject},
+		"get in the project":         {authz.Options{ListMode: authz.ListProject}, ask("get", named("his")), authz.ReasonNotYours},
+		"manager by default":         {authz.Options{}, ask("get", named("his"), manager), authz.ReasonNotYours},
+		"manager sees":               {authz.Options{Managers: authz.ManagersView}, ask("get", named("his"), manager), authz.ReasonManager},
+		"manager lists":              {authz.Options{Managers: authz.ManagersView}, ask("list", manager), authz.ReasonManager},
+		"manager sees no Secret":     {authz.Options{Managers: authz.ManagersView}, ask("get", of("", "secrets"), named("his"), manager), authz.ReasonNotYours},
+		"manager lists no Secrets":   {authz.Options{Managers: authz.ManagersView}, ask("list", of("", "secrets"), manager), authz.ReasonSelector},
+		"manager gets into no pod":   {authz.Options{Managers: authz.ManagersView}, ask("create", named("his"), sub("exec"), manager), authz.ReasonNotYours},
+		"manager reads no log":       {authz.Options{Managers: authz.ManagersView}, ask("get", named("his"), sub("log"), manager), authz.ReasonNotYours},
+		"manager deletes no pod":     {authz.Options{Managers: authz.ManagersView}, ask("delete", named("his"), manager), authz.ReasonNotYours},
+		"manager deletes nothing":    {authz.Options{Managers: authz.ManagersView}, ask("delete", of("", "configmaps"), named("his"), manager), authz.ReasonNotYours},
+		"manager evicts nothing":     {authz.Options{Managers: authz.ManagersView}, ask("create", named("his"), sub("eviction"), manager), authz.ReasonNotYours},
+		"manager deletes not all":    {authz.Options{Managers: authz.ManagersView}, ask("deletecollection", manager), authz.ReasonSelector},
+		"manager changes nothing":    {authz.Options{Managers: authz.ManagersView}, ask("patch", named("his"), manager), authz.ReasonNotYours},
+		"manager and the system's":   {authz.Options{Managers: authz.ManagersView}, ask("delete", named("nobodys"), manager), authz.ReasonNotYours},
+		"manager of another project": {authz.Options{Managers: authz.ManagersView}, ask("get", within(elsewhere), named("his"), manager), authz.ReasonProject},
+		"member":                     {authz.Options{Managers: authz.ManagersView}, ask("get", named("his")), authz.ReasonNotYours},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -316,7 +318,8 @@ func TestOptionsValidate(t *testing.T) {
 		options authz.Options
 		want    []string
 	}{
-		"modes": {authz.Options{ListMode: "all", Managers: "root"}, []string{`listMode: "all"`, `managers: "root"`}},
+		"removing": {authz.Options{Managers: "remove"}, []string{`managers: "remove"`}},
+		"modes":    {authz.Options{ListMode: "all", Managers: "root"}, []string{`listMode: "all"`, `managers: "root"`}},
 		"trusted": {authz.Options{Trusted: authz.Trusted{
 			Users: []string{"system:serviceaccount:a:b", ""}, ServiceAccounts: []string{"cms", "*/x", "a/b/c"},
 		}}, []string{"a:b", `users: ""`, `"cms"`, `"*/x"`, `"a/b/c"`}},

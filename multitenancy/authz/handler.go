@@ -30,6 +30,8 @@ const (
 	// maxQuestions is how many objects one decision may have to ask for: the namespace, the ServiceAccount who asks,
 	// and the object.
 	maxQuestions = 3
+	// decisionTimeout bounds all of them together, so that the API server hears what is the matter.
+	decisionTimeout = webhookTimeout - time.Second
 )
 
 // Objects asks for objects that the index does not know. Its answers are never Unknown. It MUST return soon after ctx is
@@ -71,6 +73,8 @@ func (a *Authorizer) Decide(ctx context.Context, request Request) Verdict {
 	if verdict.Outcome != Ask {
 		return verdict
 	}
+	ctx, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
 	answers := map[Key]answer{}
 	for range maxQuestions {
 		object, knowledge := a.cfg.Objects.Object(ctx, verdict.User, verdict.Key)
@@ -98,7 +102,7 @@ func (a *Authorizer) serve(w http.ResponseWriter, r *http.Request) {
 	err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, MaxReview)).Decode(&review)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large && drained(r.Body) {
 		verdict := deny(ReasonMalformed, "the request is too large; use a shorter selector")
-		a.metrics.decided(Request{}, verdict, time.Since(start))
+		a.metrics.decided(Request{}, false, verdict, time.Since(start))
 		write(r.Context(), w, verdict)
 		return
 	}
@@ -113,7 +117,7 @@ func (a *Authorizer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	request := RequestOf(&review.Spec)
 	verdict := a.Decide(r.Context(), request)
-	a.metrics.decided(request, verdict, time.Since(start))
+	a.metrics.decided(request, a.cfg.Rules.lists(request.Resource), verdict, time.Since(start))
 	log(r.Context(), request, verdict)
 	write(r.Context(), w, verdict)
 }

@@ -163,3 +163,27 @@ func TestMetricsAreBounded(t *testing.T) {
 	require.NoError(t, err)
 	assert.LessOrEqual(t, count, 2)
 }
+
+// limited answers nothing any more, whatever is asked for.
+type limited struct{}
+
+func (limited) Object(context.Context, string, authz.Key) (authz.Object, authz.Knowledge) {
+	return authz.Object{}, authz.Limited
+}
+
+// TestMetricsAreBoundedForThoseWhoAskTooMuch sends kinds that are made up in namespaces that are, too: its verdict comes
+// before the kind is looked at.
+func TestMetricsAreBoundedForThoseWhoAskTooMuch(t *testing.T) {
+	t.Parallel()
+	authorizer, registry := newAuthorizer(t, someWorld(), limited{})
+	for i := range 100 {
+		odd := strings.Repeat("x", i+1)
+		body := reviewBody(t, userOf(alice, project), authorizationv1.ResourceAttributes{Verb: "get", Resource: odd, Namespace: odd, Name: odd})
+		recorder := httptest.NewRecorder()
+		authorizer.Handler().ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodPost, authz.Path, strings.NewReader(string(body))))
+		require.Contains(t, recorder.Body.String(), "too many requests")
+	}
+	count, err := testutil.GatherAndCount(registry, "mt_authz_decisions_total")
+	require.NoError(t, err)
+	assert.Equal(t, 1, count)
+}

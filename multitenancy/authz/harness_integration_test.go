@@ -217,7 +217,7 @@ func (s *site) request(token, method, path, body string, headers ...string) answ
 	config.BearerToken = token
 	client, err := rest.HTTPClientFor(config)
 	require.NoError(s.t, err)
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, config.Host, bytes.NewBufferString(body))
 	require.NoError(s.t, err)

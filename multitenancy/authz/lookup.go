@@ -20,8 +20,7 @@ import (
 )
 
 const (
-	// lookupTimeout leaves room within the three seconds that the API server waits for a decision, which may need two.
-	lookupTimeout   = 1200 * time.Millisecond
+	lookupTimeout   = decisionTimeout
 	lookupsInFlight = 64
 	lookupRate      = 50
 	// lookupBurst lets somebody apply a directory of manifests at once.
@@ -38,7 +37,7 @@ type LookupConfig struct {
 	// Rate and Burst limit each user; default 50 per second and 200.
 	Rate  float64
 	Burst int
-	// Timeout bounds one question; default 1.2 s.
+	// Timeout bounds one question; default 9 s.
 	Timeout time.Duration
 }
 

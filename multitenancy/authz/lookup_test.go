@@ -5,20 +5,24 @@ package authz_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/multitenancy/authz"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
@@ -75,7 +79,7 @@ func podKey(name string) authz.Key { return key(resource("", "pods"), space, nam
 func TestLookup(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	lookup := newLookup(t, slowServer(t, 0, &asked), authz.LookupConfig{Burst: 100})
+	lookup := newLookup(t, slowServer(t, 0, &asked), authz.LookupConfig{Burst: 100, Timeout: 20 * time.Second})
 	object, knowledge := lookup.Object(t.Context(), alice, podKey("mine"))
 	assert.Equal(t, authz.Known, knowledge)
 	assert.Equal(t, authz.Object{UID: "u", Owner: tenant.Owner{UserID: alice}, Labels: map[string]string{tenant.LabelUserID: alice}}, object)
@@ -87,23 +91,80 @@ func TestLookup(t *testing.T) {
 	assert.Equal(t, authz.Unavailable, knowledge, "a kind that is not served")
 }
 
+// slow is an API server with one pod, without a network. In a bubble of synctest its delay begins when all have asked.
+type slow struct {
+	delay time.Duration
+	asked atomic.Int64
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked.Add(1)
+	timer := time.NewTimer(s.delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	body := `{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{"name":"mine","uid":"u","labels":{"osn.infn.it/userid":"` + alice + `"}}}`
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
+}
+
 func TestLookupIsSharedAndLimited(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int64
-	lookup := newLookup(t, slowServer(t, 200*time.Millisecond, &asked), authz.LookupConfig{Rate: 0.001, Burst: 5})
-	var together sync.WaitGroup
-	for range 5 {
-		together.Go(func() {
-			_, knowledge := lookup.Object(t.Context(), alice, podKey("mine"))
-			assert.Equal(t, authz.Known, knowledge)
+	synctest.Test(t, func(t *testing.T) {
+		server := &slow{delay: 200 * time.Millisecond}
+		lookup := newLookup(t, &rest.Config{Host: "http://api", QPS: -1, Transport: server}, authz.LookupConfig{Rate: 0.001, Burst: 5})
+		var together sync.WaitGroup
+		for range 5 {
+			together.Go(func() {
+				_, knowledge := lookup.Object(t.Context(), alice, podKey("mine"))
+				assert.Equal(t, authz.Known, knowledge)
+			})
+		}
+		together.Wait()
+		assert.EqualValues(t, 1, server.asked.Load(), "those who ask at the same time ask once")
+		_, knowledge := lookup.Object(t.Context(), alice, podKey("mine"))
+		assert.Equal(t, authz.Limited, knowledge)
+		_, knowledge = lookup.Object(t.Context(), bob, podKey("mine"))
+		assert.Equal(t, authz.Known, knowledge, "others have limits of their own")
+	})
+}
+
+// TestBusyAPIServer has it take seconds for the owner's question, or for ever: the decision comes before the API server that
+// asked for it gives up.
+func TestBusyAPIServer(t *testing.T) {
+	t.Parallel()
+	configured, err := newRules(t, authz.Options{}).AuthorizationConfiguration("/k")
+	require.NoError(t, err)
+	var configuration apiserverv1.AuthorizationConfiguration
+	require.NoError(t, yaml.Unmarshal(configured, &configuration))
+	patience := configuration.Authorizers[1].Webhook.Timeout.Duration
+	for name, test := range map[string]struct {
+		delay time.Duration
+		want  authz.Outcome
+	}{
+		"soon enough": {5 * time.Second, authz.NoOpinion},
+		"never":       {time.Hour, authz.Deny},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				lookup := newLookup(t, &rest.Config{Host: "http://api", QPS: -1, Transport: &slow{delay: test.delay}}, authz.LookupConfig{})
+				authorizer, _ := newAuthorizer(t, someWorld().with(podKey("mine"), authz.Unknown), lookup)
+				began := time.Now()
+				verdict := authorizer.Decide(t.Context(), ask("get", named("mine")))
+				assert.Equal(t, test.want, verdict.Outcome, verdict.Text)
+				assert.Less(t, time.Since(began), patience)
+				if test.want == authz.Deny {
+					assert.Equal(t, authz.ReasonUnavailable, verdict.Reason)
+				}
+				synctest.Wait()
+			})
 		})
 	}
-	together.Wait()
-	assert.Less(t, asked.Load(), int64(3), "those who ask at the same time ask once")
-	_, knowledge := lookup.Object(t.Context(), alice, podKey("mine"))
-	assert.Equal(t, authz.Limited, knowledge)
-	_, knowledge = lookup.Object(t.Context(), bob, podKey("mine"))
-	assert.Equal(t, authz.Known, knowledge, "others have limits of their own")
 }
 
 func TestLookupGivesUp(t *testing.T) {

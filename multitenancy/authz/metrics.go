@@ -37,13 +37,14 @@ func newDecisions(registry *prometheus.Registry) (*decisions, error) {
 	return d, nil
 }
 
-func (d *decisions) decided(request Request, verdict Verdict, elapsed time.Duration) {
+// decided counts a decision; listed tells that the policy names the request's resource.
+func (d *decisions) decided(request Request, listed bool, verdict Verdict, elapsed time.Duration) {
 	verb, resource := "other", "other"
 	if slices.Contains(verbs(), request.Verb) {
 		verb = request.Verb
 	}
-	// Only of what has passed the policy's check of the kind is the name one of few.
-	if slices.Contains([]Reason{ReasonOwner, ReasonShared, ReasonManager, ReasonAdmission, ReasonAllowed, ReasonSelector, ReasonNotYours, ReasonLimited}, verdict.Reason) {
+	// Callers make names up, and some verdicts come before the kind is looked at.
+	if listed {
 		resource = request.Resource.String()
 	}
 	d.total.WithLabelValues(verb, resource, verdict.Outcome.String(), string(verdict.Reason)).Inc()

@@ -29,7 +29,7 @@ func (r *Rules) namespaced(who caller, request Request, facts Facts) Verdict {
 	case request.Verb == "list" || request.Verb == "watch":
 		return r.list(who, request, class, facts)
 	case request.Verb == "deletecollection":
-		return r.deleteCollection(who, request, facts)
+		return deleteCollection(who, request)
 	case request.Verb == "create" && request.Subresource == "":
 		return pass(ReasonAdmission)
 	case !hasSubresource(request):
@@ -64,19 +64,16 @@ func (r *Rules) list(who caller, request Request, class tenant.Class, facts Fact
 		if r.options.ListMode == ListProject {
 			return pass(ReasonShared)
 		}
-		if r.manages(who, request.Namespace, facts, ManagersView) {
+		if r.manages(who, request.Namespace, facts) {
 			return pass(ReasonManager)
 		}
 	}
 	return deny(ReasonSelector, "select what is yours: -l "+tenant.LabelUserID+"="+who.id)
 }
 
-func (r *Rules) deleteCollection(who caller, request Request, facts Facts) Verdict {
+func deleteCollection(who caller, request Request) Verdict {
 	if limits(request.Selector, tenant.LabelUserID, who.id) {
 		return pass(ReasonOwner)
-	}
-	if !r.sensitive(request.Resource) && r.manages(who, request.Namespace, facts, ManagersRemove) {
-		return pass(ReasonManager)
 	}
 	return deny(ReasonSelector, "select what is yours: -l "+tenant.LabelUserID+"="+who.id)
 }
@@ -149,27 +146,16 @@ func (r *Rules) named(who caller, request Request, class tenant.Class, facts Fac
 		return pass(ReasonOwner)
 	case shown && object.Owner.ReadableBy(who.id, class):
 		return pass(ReasonShared)
-	case !object.Owner.System() && r.manager(who, request, shown, facts):
+	case shown && !object.Owner.System() && !r.sensitive(request.Resource) && r.manages(who, request.Namespace, facts):
 		return pass(ReasonManager)
 	default:
 		return notYours()
 	}
 }
 
-// manager tells whether the caller may do it as a manager of the project.
-func (r *Rules) manager(who caller, request Request, shown bool, facts Facts) bool {
-	if r.sensitive(request.Resource) {
-		return false
-	}
-	removes := request.Verb == "delete" && request.Subresource == "" || request.Subresource == "eviction"
-	return shown && r.manages(who, request.Namespace, facts, ManagersView) ||
-		removes && r.manages(who, request.Namespace, facts, ManagersRemove)
-}
-
-// manages tells whether the site gives managers these rights and the caller is one of them. ServiceAccounts never are.
-func (r *Rules) manages(who caller, namespace string, facts Facts, rights ManagerRights) bool {
-	given := r.options.Managers
-	if given == ManagersNone || rights == ManagersRemove && given != ManagersRemove || who.Kind != tenant.Tenant {
+// manages tells whether the site gives managers rights and the caller is one of them. ServiceAccounts never are.
+func (r *Rules) manages(who caller, namespace string, facts Facts) bool {
+	if r.options.Managers != ManagersView || who.Kind != tenant.Tenant {
 		return false
 	}
 	object, knowledge := facts.Object(Key{Resource: core(resourceNamespaces), Name: namespace})

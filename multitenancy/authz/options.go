@@ -14,8 +14,8 @@ import (
 // ListMode says who may list and watch what is not his.
 type ListMode string
 
-// ManagerRights say what a manager of a project may do with what its members own. Secrets, and getting into pods, are never
-// among it.
+// ManagerRights say what a manager of a project may do with what its members own. Changing it, Secrets, and getting into pods
+// are never among it.
 type ManagerRights string
 
 const (
@@ -28,8 +28,6 @@ const (
 	ManagersNone ManagerRights = "none"
 	// ManagersView lets them get, list and watch.
 	ManagersView ManagerRights = "view"
-	// ManagersRemove lets them delete, too.
-	ManagersRemove ManagerRights = "remove"
 )
 
 // Options change the rules. The zero value is the strictest.
@@ -69,8 +67,8 @@ func (o *Options) Validate() error {
 	if !slices.Contains([]ListMode{ListOwner, ListProject}, o.ListMode) {
 		problems = append(problems, fmt.Errorf("listMode: %q: want owner or project", o.ListMode))
 	}
-	if !slices.Contains([]ManagerRights{ManagersNone, ManagersView, ManagersRemove}, o.Managers) {
-		problems = append(problems, fmt.Errorf("managers: %q: want none, view or remove", o.Managers))
+	if !slices.Contains([]ManagerRights{ManagersNone, ManagersView}, o.Managers) {
+		problems = append(problems, fmt.Errorf("managers: %q: want none or view", o.Managers))
 	}
 	return errors.Join(append(problems, o.Trusted.validate())...)
 }

@@ -22,8 +22,25 @@ const (
 	longestAnswer = 1 << 20
 )
 
-// errRetry marks what a second try may mend.
-var errRetry = errors.New("keystone is not available")
+var (
+	// errRetry marks what a second try may mend.
+	errRetry = errors.New("keystone is not available")
+	// errBusy is Keystone's wish not to be asked for a while.
+	errBusy = errors.New("keystone asks to be asked less")
+	// errLogin marks failures that are the service user's, whom a password that is tried over and over would lock out.
+	errLogin = errors.New("log the service user in")
+)
+
+// answered tells that Keystone has said something of the token, if only that it does not understand. Of others it will, too:
+// nobody can have it left alone by asking what is odd.
+func answered(err error) bool {
+	for _, silence := range []error{errRetry, errBusy, errLogin, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, silence) {
+			return false
+		}
+	}
+	return true
+}
 
 // ask asks Keystone about a token, and once more if it does not answer.
 func (v *Verifier) ask(ctx context.Context, subject string) (token, error) {
@@ -62,7 +79,11 @@ func (v *Verifier) try(ctx context.Context, subject string) (token, error) {
 	if answer.StatusCode != http.StatusOK {
 		return token{}, v.classify(answer.StatusCode)
 	}
-	return decode(answer.Body)
+	found, err := decode(answer.Body)
+	if err != nil && ctx.Err() != nil { // it was given up in the middle of the answer
+		return token{}, fmt.Errorf("ask keystone: %w: %w", errRetry, ctx.Err())
+	}
+	return found, err
 }
 
 // asker is the token that the question is asked with.
@@ -86,7 +107,7 @@ func (v *Verifier) classify(status int) error {
 	case status == http.StatusForbidden:
 		return errors.New("keystone does not let the service user validate tokens")
 	case status == http.StatusTooManyRequests:
-		return errors.New("keystone asks to be asked less")
+		return errBusy
 	case status >= http.StatusInternalServerError:
 		return fmt.Errorf("%w: status %d", errRetry, status)
 	default:

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// breaker keeps questions from a Keystone that does not answer. After a while it lets one
+// breaker keeps questions from a Keystone that does not answer, or asks for it. After a while it lets one
 // through, and everything if that is answered.
 type breaker struct {
 	after int
@@ -34,7 +34,7 @@ func (b *breaker) allow() bool {
 	return true
 }
 
-// done says whether there was an answer, whichever.
+// done says whether there was an answer, whichever: see answered.
 func (b *breaker) done(answered bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,8 +5,10 @@ package keystone_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,6 +156,40 @@ func TestBreaker(t *testing.T) {
 	assert.Equal(t, keystone.ReasonUnknown, reason(ask()))
 }
 
+// TestBreakerByStatus has Keystone answer each of many questions with one status.
+func TestBreakerByStatus(t *testing.T) {
+	t.Parallel()
+	for status, leftAlone := range map[int]bool{400: false, 403: false, 404: false, 405: false, 414: false, 431: false, 429: true, 500: true, 502: true} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			server := keystonetest.Start(t)
+			v := verifier(t, server, func(c *keystone.Config) { c.Limits.BreakAfter = 2 })
+			for range 4 {
+				server.Fail(keystonetest.Status(status), keystonetest.Status(status))
+				_, err := v.Verify(t.Context(), keystonetest.Fernet())
+				require.Error(t, err)
+			}
+			assert.Equal(t, leftAlone, v.Available() != nil)
+		})
+	}
+}
+
+// TestBreakerOfTheServiceUser has Keystone refuse the service user: the password is not tried for each token.
+func TestBreakerOfTheServiceUser(t *testing.T) {
+	t.Parallel()
+	server := keystonetest.Start(t)
+	v := verifier(t, server, func(c *keystone.Config) {
+		c.Limits.BreakAfter = 2
+		c.Service = &keystone.Credential{UserName: "nobody", Project: "service", Password: func() (string, error) { return "wrong", nil }}
+	})
+	for range 10 {
+		_, err := v.Verify(t.Context(), keystonetest.Fernet())
+		require.Error(t, err)
+		require.Empty(t, reason(err))
+	}
+	assert.Error(t, v.Available())
+}
+
 func TestNothingIsLogged(t *testing.T) {
 	t.Parallel()
 	server := keystonetest.Start(t)
@@ -168,4 +204,36 @@ func TestNothingIsLogged(t *testing.T) {
 		assert.NotContains(t, err.Error()+log.String(), token)
 	}
 	assert.Contains(t, log.String(), "self-validation", "who forbids it has to know")
+}
+
+// cut ends the first answer in the middle when the question is given up, as a server does that is told of it.
+type cut struct {
+	http.RoundTripper
+	done atomic.Bool
+}
+
+func (c *cut) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.done.Swap(true) {
+		return c.RoundTripper.RoundTrip(r)
+	}
+	reader, writer := io.Pipe()
+	go func() {
+		_, _ = writer.Write([]byte(`{"token": {`))
+		<-r.Context().Done()
+		_ = writer.Close()
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Body: reader, Request: r}, nil
+}
+
+func TestVerifyAsksAgainAfterACutAnswer(t *testing.T) {
+	t.Parallel()
+	server := keystonetest.Start(t)
+	token := keystonetest.Fernet()
+	server.Add(token, keystonetest.Token())
+	v := verifier(t, server, func(c *keystone.Config) {
+		c.Transport, c.Limits.Timeout = &cut{RoundTripper: c.Transport}, 5*time.Second
+	})
+	_, err := v.Verify(t.Context(), token)
+	require.NoError(t, err)
+	assert.Len(t, server.Requests(), 1)
 }

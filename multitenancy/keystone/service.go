@@ -44,14 +44,14 @@ func (s *service) token(ctx context.Context) (string, error) {
 	case s.login <- struct{}{}:
 		defer func() { <-s.login }()
 	case <-ctx.Done():
-		return "", fmt.Errorf("log the service user in: %w", ctx.Err())
+		return "", fmt.Errorf("%w: %w", errLogin, ctx.Err())
 	}
 	if known := s.usable(); known != "" {
 		return known, nil
 	}
 	fresh, expires, err := s.request(ctx)
 	if err != nil {
-		return "", fmt.Errorf("log the service user in: %w", err)
+		return "", fmt.Errorf("%w: %w", errLogin, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,6 +96,12 @@ func (s *service) request(ctx context.Context) (fresh string, expires time.Time,
 		} `json:"token"`
 	}
 	fresh = answer.Header.Get(headerSubject)
+	switch {
+	case answer.StatusCode == http.StatusTooManyRequests:
+		return "", time.Time{}, errBusy
+	case answer.StatusCode >= http.StatusInternalServerError:
+		return "", time.Time{}, fmt.Errorf("%w: status %d", errRetry, answer.StatusCode)
+	}
 	if answer.StatusCode != http.StatusCreated || fresh == "" {
 		return "", time.Time{}, fmt.Errorf("keystone answers with status %d", answer.StatusCode)
 	}

@@ -188,8 +188,7 @@ func (v *Verifier) admitted(ctx context.Context, subject string) (tenant.Login, 
 		return tenant.Login{}, fmt.Errorf("%w: it did not answer just now", errSkipped)
 	}
 	found, err := v.ask(ctx, subject)
-	_, refused := tenant.Refused(err)
-	v.breaker.done(err == nil || refused)
+	v.breaker.done(answered(err))
 	if err != nil {
 		return tenant.Login{}, err
 	}

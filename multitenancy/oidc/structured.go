@@ -19,7 +19,7 @@ import (
 // AuthenticationConfiguration is the configuration by which the API server itself does
 // what this package does, for sites that want no webhook for OpenID providers. It cannot
 // see a token's header, so that it does not ask for the name of the key, as the WLCG
-// profile does, and it tells access tokens by their claims only.
+// profile does, and it tells kinds of tokens by their claims only.
 func (c Config) AuthenticationConfiguration() ([]byte, error) {
 	if err := c.complete(); err != nil {
 		return nil, fmt.Errorf("oidc: %w", err)
@@ -70,8 +70,11 @@ func (i *Issuer) claimRules() []apiserver.ClaimValidationRule {
 	if i.UserNameClaim == "email" {
 		add(`claims[?"email_verified"].orValue(false) == true`, "the provider has not verified the e-mail address")
 	}
+	add("!("+lower("typ")+` in ["refresh", "offline"])`, "the token is not for logging in")
 	if i.TokenType == IDToken {
-		add(`!claims[?"scope"].hasValue() && !claims[?"scp"].hasValue()`, "the token is an access token; give the ID token")
+		add(`!claims[?"scope"].hasValue() && !claims[?"scp"].hasValue() && `+lower("typ")+` != "bearer" && `+text("token_use")+` != "access"`,
+			"the token is an access token; give the ID token")
+		add(list("aud")+".size() <= 1 || "+text("azp")+" in "+texts(append([]string{""}, i.Audiences...)), "the token was made for others")
 	}
 	if i.Profile == WLCG {
 		add(`string(claims[?"wlcg.ver"].orValue("")).startsWith("1.")`, "wlcg.ver is not known")
@@ -174,15 +177,28 @@ func (p *projectRule) grant(role, group string) {
 
 // ifMember is a list of the value for members of one of the groups, and else an empty one.
 func (i *Issuer) ifMember(groups []string, value string) string {
-	var quoted []string
-	for _, group := range groups {
-		quoted = append(quoted, quote(group))
-	}
-	return fmt.Sprintf("(%s.exists(group, group in [%s]) ? [%s] : [])", list(i.GroupsClaim), strings.Join(quoted, ", "), quote(value))
+	return fmt.Sprintf("(%s.exists(group, group in %s) ? [%s] : [])", list(i.GroupsClaim), texts(groups), quote(value))
 }
 
 // claim is the expression for a claim, whatever characters its name has.
 func claim(name string) string { return "claims[" + quote(name) + "]" }
+
+// text is the expression for a claim that is a text, or else an empty one.
+func text(name string) string {
+	optional := "claims[?" + quote(name) + `].orValue("")`
+	return fmt.Sprintf(`(type(%[1]s) == string ? string(%[1]s) : "")`, optional)
+}
+
+func lower(name string) string { return text(name) + ".lowerAscii()" }
+
+// texts is the expression for a list of these texts.
+func texts(values []string) string {
+	quoted := make([]string, len(values))
+	for at, value := range values {
+		quoted[at] = quote(value)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
 
 // list is the expression for a claim that is a list, or one text, or missing.
 func list(name string) string {

@@ -65,6 +65,8 @@ type backend struct {
 	review atomic.Pointer[http.HandlerFunc]
 	// answer answers what users ask.
 	answer atomic.Pointer[http.HandlerFunc]
+	// unready makes it refuse what the proxy itself asks.
+	unready atomic.Bool
 
 	mu   sync.Mutex
 	last *http.Request
@@ -96,6 +98,8 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		writeReview(w, user)
+	case r.Header.Get("User-Agent") == "kube-mt-proxy" && b.unready.Load():
+		w.WriteHeader(http.StatusForbidden)
 	case r.Header.Get("User-Agent") == "kube-mt-proxy" && path == "/api/v1/namespaces/cms":
 		writeMeta(w, metav1.ObjectMeta{Name: "cms", Labels: map[string]string{tenant.LabelProjectID: project, tenant.LabelProjectName: "CMS"}})
 	case r.Header.Get("User-Agent") == "kube-mt-proxy" && path == "/api/v1/namespaces/cms/serviceaccounts/robot":

@@ -48,13 +48,14 @@ func (c *cache) find(at key) *caller {
 	return known.caller
 }
 
-func (c *cache) keep(at key, who *caller) {
+// keep remembers a caller for at most a time, and no longer than any other.
+func (c *cache) keep(at key, who *caller, most time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if element, found := c.entries[at]; found {
 		c.remove(element)
 	}
-	c.entries[at] = c.order.PushFront(&entry{key: at, caller: who, expires: time.Now().Add(c.ttl)})
+	c.entries[at] = c.order.PushFront(&entry{key: at, caller: who, expires: time.Now().Add(min(c.ttl, most))})
 	if c.order.Len() > c.limit {
 		c.remove(c.order.Back())
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"time"
@@ -30,6 +31,20 @@ type caller struct {
 	projects []tenant.Project
 	// namespace is a ServiceAccount's.
 	namespace string
+	// unsure tells that it was not allowed to ask for whom a ServiceAccount acts. An authorizer that cannot tell yet refuses
+	// as one does that never will.
+	unsure bool
+}
+
+// unsureTTL is how long a caller is remembered of whom less is known than there may be.
+const unsureTTL = time.Second
+
+// lasts is how long at most what is known holds.
+func (c *caller) lasts() time.Duration {
+	if c.unsure {
+		return unsureTTL
+	}
+	return math.MaxInt64
 }
 
 // callers finds out who has a token by asking with that token.
@@ -71,7 +86,7 @@ func (c *callers) of(ctx context.Context, token string) (*caller, error) {
 		who, err := c.review(ctx, token)
 		c.metrics.callers.WithLabelValues(callerResult(err)).Inc()
 		if err == nil {
-			c.cache.keep(at, who)
+			c.cache.keep(at, who, who.lasts())
 		}
 		return who, err
 	})
@@ -134,6 +149,7 @@ func (c *callers) serviceAccount(ctx context.Context, token string, who *caller)
 	}
 	switch answered(err) {
 	case http.StatusForbidden, http.StatusNotFound:
+		who.unsure = true
 		return nil
 	}
 	if err != nil {

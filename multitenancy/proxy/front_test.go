@@ -23,6 +23,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/httpserver/httpservertest"
+	"github.com/cloudveneto/caas/multitenancy/proxy"
 )
 
 // serveFront serves the handler as the program does.
@@ -97,4 +98,20 @@ func (f front) metrics(tb testing.TB) string {
 	answer := httptest.NewRecorder()
 	promhttp.HandlerFor(f.registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/metrics", http.NoBody))
 	return answer.Body.String()
+}
+
+// TestRobotIsKnownSoon has a ServiceAccount come before the authorizer can tell whose it is.
+func TestRobotIsKnownSoon(t *testing.T) {
+	t.Parallel()
+	b := newBackend(t)
+	f := newFront(t, b, func(c *proxy.Config) { c.Limits = proxy.Limits{CallerTTL: time.Hour} })
+	selector := func() string {
+		require.Equal(t, http.StatusOK, f.do(t, "robot", http.MethodGet, core+"pods", "").code)
+		last, _ := b.seen()
+		return last.URL.Query().Get("labelSelector")
+	}
+	b.unready.Store(true)
+	assert.Empty(t, selector())
+	b.unready.Store(false)
+	require.Eventually(t, func() bool { return selector() == "osn.infn.it/userid in ("+alice+")" }, 20*time.Second, 10*time.Millisecond)
 }

@@ -56,6 +56,13 @@ type User struct {
 	Extra     map[string][]string
 }
 
+// LoggedIn tells that kube-mt-authn has vouched for the user, or the API server by the mapping that it prints. Such users are
+// called as their providers say, and nothing about them may be concluded from a name.
+func (u User) LoggedIn() bool { return slices.Contains(u.Groups, GroupAuthenticated) }
+
+// Among tells that the user is one of those whom a site names, and has not only logged in under that name.
+func (u User) Among(names []string) bool { return !u.LoggedIn() && slices.Contains(names, u.Name) }
+
 // Project is an OpenStack project. The ID is label-ready, the name as OpenStack has it.
 type Project struct{ ID, Name string }
 
@@ -114,7 +121,7 @@ func serviceAccount(user User) Identity {
 
 func tenantOf(user User) Identity {
 	owner := ownerID(single(user.Extra[ExtraUserID]))
-	if owner == "" || !slices.Contains(user.Groups, GroupAuthenticated) {
+	if owner == "" || !user.LoggedIn() {
 		return Identity{Kind: Stranger}
 	}
 	identity := Identity{Kind: Tenant, Owner: owner, OwnerName: single(user.Extra[ExtraUserName])}

@@ -83,7 +83,7 @@ type Policy struct {
 	// TrustedUsers are operators that write for tenants: user names in full, such as
 	// system:serviceaccount:caas-system:osnode-controller.
 	TrustedUsers []string `json:"trustedUsers,omitempty"`
-	// AdminGroups are groups whose members are no tenants but administrators.
+	// AdminGroups are groups whose members are no tenants but administrators, unless they have logged in as tenants.
 	AdminGroups []string `json:"adminGroups,omitempty"`
 }
 
@@ -186,13 +186,14 @@ func (p Policy) SystemObject(group, resource, name string) bool {
 	return slices.Contains(p.SystemObjects, Object{Group: group, Resource: resource, Name: name})
 }
 
-// Trusted tells that a user writes for tenants.
-func (p Policy) Trusted(user User) bool { return slices.Contains(p.TrustedUsers, user.Name) }
+// Trusted tells that a user writes for tenants. Nobody who has logged in does, whatever he is called.
+func (p Policy) Trusted(user User) bool { return user.Among(p.TrustedUsers) }
 
-// Identity is IdentityOf with this site's administrators.
+// Identity is IdentityOf with this site's administrators, of whom nobody has logged in: who manages a provider's groups
+// does not make administrators.
 func (p Policy) Identity(user User) Identity {
 	identity := IdentityOf(user)
-	if identity.Kind != Stranger && identity.Kind != Tenant || slices.Contains(user.Groups, groupUnauthenticated) {
+	if identity.Kind != Stranger && identity.Kind != Tenant || user.LoggedIn() || slices.Contains(user.Groups, groupUnauthenticated) {
 		return identity
 	}
 	if slices.ContainsFunc(p.AdminGroups, func(group string) bool { return slices.Contains(user.Groups, group) }) {

@@ -69,13 +69,29 @@ trustedUsers: [system:serviceaccount:ops:robot]
 	assert.False(t, policy.Trusted(tenant.User{Name: "system:serviceaccount:caas-system:osnode-controller"}), "lists replace")
 	require.NoError(t, policy.Validate())
 
-	admin := member()
-	admin.Groups = append(admin.Groups, "caas-admins")
+	admin := tenant.User{Name: "ada", Groups: []string{"caas-admins"}}
 	assert.Equal(t, tenant.Admin, policy.Identity(admin).Kind)
-	assert.Equal(t, tenant.Tenant, policy.Identity(member()).Kind)
+	login := member()
+	login.Groups = append(login.Groups, "caas-admins")
+	assert.Equal(t, tenant.Tenant, policy.Identity(login).Kind, "a provider's group makes no administrators")
 	node := tenant.User{Name: "system:node:a", Groups: []string{"system:nodes", "caas-admins"}}
 	assert.Equal(t, tenant.Node, policy.Identity(node).Kind)
 	assert.Equal(t, tenant.Stranger, policy.Identity(tenant.User{Groups: []string{"system:unauthenticated", "caas-admins"}}).Kind)
+}
+
+// TestNamesakes have logged in, from where names may be anything.
+func TestNamesakes(t *testing.T) {
+	t.Parallel()
+	policy := tenant.DefaultPolicy()
+	policy.TrustedUsers = []string{"prometheus"}
+	namesake := member()
+	namesake.Name = "prometheus"
+	assert.True(t, policy.Trusted(tenant.User{Name: "prometheus", Groups: []string{"system:authenticated"}}))
+	assert.False(t, policy.Trusted(namesake))
+	assert.Equal(t, tenant.Tenant, policy.Identity(namesake).Kind)
+	assert.True(t, tenant.User{Name: "a"}.Among([]string{"a"}))
+	assert.False(t, tenant.User{Name: "a"}.Among(nil))
+	assert.False(t, tenant.User{Name: "a", Groups: []string{tenant.GroupAuthenticated}}.Among([]string{"a"}))
 }
 
 func TestParsePolicyRefuses(t *testing.T) {

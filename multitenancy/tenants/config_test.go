@@ -3,12 +3,21 @@
 package tenants_test
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 	"github.com/cloudveneto/caas/multitenancy/tenants"
@@ -33,6 +42,52 @@ func TestNew(t *testing.T) {
 	controller, err := tenants.New(tenants.Config{Client: &kubernetes.Clientset{}})
 	require.NoError(t, err)
 	controller.Seen(tenant.Project{}) // nothing is to be made, and nothing waits
+}
+
+// asked counts what an API server is asked, and answers nothing.
+type asked struct{ atomic.Int32 }
+
+func (a *asked) RoundTrip(*http.Request) (*http.Response, error) {
+	a.Add(1)
+	return nil, errors.New("no answer")
+}
+
+// TestLoginDoesNotWait has nobody run the controller: who tells it of a login asks nobody, and returns.
+func TestLoginDoesNotWait(t *testing.T) {
+	t.Parallel()
+	var server asked
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: &server})
+	require.NoError(t, err)
+	controller, err := tenants.New(tenants.Config{Client: client})
+	require.NoError(t, err)
+	for at := range 1000 {
+		controller.Seen(tenant.Project{ID: strconv.Itoa(at), Name: "CMS"})
+	}
+	assert.Zero(t, server.Load())
+}
+
+// TestLoginsDoNotHurryWhatFails has members log in over and over while their namespace cannot be made.
+func TestLoginsDoNotHurryWhatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var server asked
+		client, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: &server, QPS: -1})
+		require.NoError(t, err)
+		controller, err := tenants.New(tenants.Config{Client: client})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { assert.NoError(t, controller.Run(ctx)) })
+		for range 300 {
+			controller.Seen(tenant.Project{ID: "c0", Name: "CMS"})
+			time.Sleep(10 * time.Millisecond)
+		}
+		// The look at the beginning, the first try, and those after 0.2, 0.6, 1.4 and 3 seconds.
+		assert.LessOrEqual(t, server.Load(), int32(6))
+		assert.GreaterOrEqual(t, server.Load(), int32(4), "it is tried again")
+		cancel()
+		running.Wait()
+	})
 }
 
 func TestParseTemplates(t *testing.T) {

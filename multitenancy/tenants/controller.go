@@ -75,7 +75,8 @@ func (c *Controller) Seen(project tenant.Project) {
 		c.names[project.ID] = project.Name
 	}
 	c.mu.Unlock()
-	if !fresh {
+	// One that fails is tried again by itself, after waiting longer each time: logins do not shorten that.
+	if !fresh && c.queue.NumRequeues(project.ID) == 0 {
 		c.queue.Add(project.ID)
 	}
 }

@@ -113,7 +113,6 @@ func TestFirstLogin(t *testing.T) {
 	project := tenant.Project{ID: "f1f00000000000000000000000000001", Name: "First Login"}
 	began := time.Now()
 	controller.Seen(project)
-	require.Less(t, time.Since(began), 50*time.Millisecond, "the login does not wait")
 	require.Eventually(t, func() bool { return s.mayIn(t, "first-login", tenant.ProjectGroup(project.ID)) }, soon, tick)
 	took := time.Since(began)
 	t.Logf("usable after %s", took)

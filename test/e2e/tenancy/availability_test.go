@@ -191,7 +191,7 @@ func (w *world) allDown(t *testing.T) {
 		got := w.alice.do(t, http.MethodGet, path, "")
 		assert.Contains(t, []int{http.StatusInternalServerError, http.StatusUnauthorized}, got.code, "%s", got.body)
 		if got.code == http.StatusInternalServerError {
-			assert.Contains(t, string(got.body), "https://127.0.0.1:9643/authorize?timeout=3s\": dial tcp 127.0.0.1:9643: connect: connection refused")
+			assert.Contains(t, string(got.body), "https://127.0.0.1:9643/authorize?timeout=10s\": dial tcp 127.0.0.1:9643: connect: connection refused")
 		}
 		got = fresh.do(t, http.MethodGet, path, "")
 		assert.Equal(t, http.StatusUnauthorized, got.code, "%s", got.body)
