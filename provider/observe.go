@@ -43,9 +43,10 @@ func (p *Provider) onDelete(object any) {
 }
 
 // observe takes in the origin's object. A pod that was there when this process
-// started may be held by the far end already.
+// started may be held by the far end already. A status that others have changed, as
+// the node controller does when the virtual node was away, is told again.
 func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
-	wake := false
+	wake, restore := false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
 		wake = fresh || !e.present ||
 			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
@@ -53,13 +54,20 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		if fresh && inherited {
 			e.held = holdsMaybe
 		}
+		arrived := !fresh && e.status != nil && podstatus.Equal(e.base(), e.status)
 		e.pod, e.present, e.orphan = pod, true, false
 		if e.written != nil && reached(pod.ResourceVersion, e.writtenVersion) {
 			e.written = nil
 		}
+		if arrived && !podstatus.Equal(e.base(), e.status) {
+			restore, e.answers = true, 0
+		}
 	})
 	if wake {
 		p.work.Add(pod.UID)
+	}
+	if restore {
+		p.dirty.AddAfter(pod.UID, restoreAfter)
 	}
 }
 
