@@ -48,6 +48,7 @@ type Watcher struct {
 	dynamic   dynamic.Interface
 	client    kubernetes.Interface
 	slots     chan struct{} // of live lookups
+	woken     chan struct{} // has kinds read before their time
 
 	mu        sync.RWMutex
 	resources map[schema.GroupResource]schema.GroupVersionResource
@@ -79,7 +80,7 @@ func NewWatcher(config *rest.Config, policy tenant.Policy, index *Index, nodes *
 	}
 	return &Watcher{
 		index: index, nodes: nodes, policy: policy, discovery: client.Discovery(), metadata: meta, dynamic: dyn, client: client,
-		slots:     make(chan struct{}, mostLookups),
+		slots: make(chan struct{}, mostLookups), woken: make(chan struct{}, 1),
 		resources: map[schema.GroupResource]schema.GroupVersionResource{},
 		informers: map[schema.GroupVersionResource]*informer{},
 	}, nil
@@ -117,6 +118,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		case <-w.woken:
 		}
 	}
 }

@@ -27,6 +27,8 @@ type emptyCluster struct {
 	broken atomic.Pointer[string]
 	// kinds are the custom ones.
 	kinds atomic.Pointer[string]
+	// watches counts what is watched of the custom kind others.
+	watches atomic.Int64
 }
 
 func (c *emptyCluster) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -55,7 +57,15 @@ func (c *emptyCluster) RoundTrip(r *http.Request) (*http.Response, error) {
 		return answer(http.StatusInternalServerError, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":500,"message":"conversion webhook"}`)
 	case r.URL.Query().Get("sendInitialEvents") != "":
 		return answer(http.StatusUnprocessableEntity, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+	case path == "/apis/example.org/v1/namespaces/cms/others/one":
+		return answer(http.StatusOK, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{`+
+			`"name":"one","namespace":"cms","uid":"u-1","labels":{"`+tenant.LabelUserID+`":"u-alice"}}}`)
+	case strings.HasPrefix(path, "/apis/example.org/v1/namespaces/"):
+		return answer(http.StatusNotFound, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 	case r.URL.Query().Get("watch") != "":
+		if strings.HasSuffix(path, "/others") {
+			c.watches.Add(1)
+		}
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	default:
@@ -127,6 +137,28 @@ func TestBrokenKind(t *testing.T) {
 			time.Sleep(time.Minute)
 			require.NoError(t, watcher.Ready(), "nobody else waits for it")
 			require.Error(t, watcher.ReadyFor(custom("things")))
+		},
+		"asked about when it is new": func(t *testing.T) {
+			server := &emptyCluster{}
+			server.set("none", "things")
+			watcher := start(t, server)
+			one := admission.Key{Resource: custom("others"), Namespace: "cms", Name: "one"}
+			found, err := watcher.Lookup(t.Context(), one)
+			require.NoError(t, err)
+			assert.Nil(t, found, "there is no such kind")
+			server.set("none", "things,others")
+			found, err = watcher.Lookup(t.Context(), one)
+			require.NoError(t, err)
+			require.NotNil(t, found)
+			assert.Equal(t, "u-alice", found.Owner.UserID)
+			time.Sleep(time.Second)
+			assert.Positive(t, server.watches.Load(), "from now on it is watched")
+			found, err = watcher.Lookup(t.Context(), admission.Key{Resource: custom("others"), Namespace: "cms", Name: "nobody"})
+			require.NoError(t, err)
+			assert.Nil(t, found)
+			found, err = watcher.Lookup(t.Context(), admission.Key{Resource: schema.GroupResource{Group: "else.org", Resource: "others"}, Name: "one"})
+			require.NoError(t, err)
+			assert.Nil(t, found, "of such a kind users own nothing")
 		},
 		"Kubernetes' own": func(t *testing.T) {
 			server := &emptyCluster{}
