@@ -31,8 +31,13 @@ import (
 // refreshInterval is how often new kinds of objects are looked for.
 const refreshInterval = 30 * time.Second
 
-// customGrace is how long kinds that are not Kubernetes' own may hold up readiness.
-const customGrace = 10 * time.Second
+const (
+	// customGrace is how long kinds that are not Kubernetes' own may hold up readiness.
+	customGrace = 10 * time.Second
+	// readPatience is how long a request waits for the objects of its kind while they are read for the first time, and
+	// readInterval how often it looks.
+	readPatience, readInterval = time.Second, 20 * time.Millisecond
+)
 
 // owned selects what has an owner: all else is not worth its memory.
 const owned = tenant.LabelUserID
@@ -65,6 +70,8 @@ type informer struct {
 	// synced tells that the index has all that was there at the beginning.
 	synced cache.InformerSynced
 	stop   context.CancelFunc
+	// begun is when its watch began.
+	begun time.Time
 }
 
 // mostLookups bounds how many live lookups run at a time.
@@ -141,18 +148,37 @@ func (w *Watcher) Ready() error {
 	return nil
 }
 
-// ReadyFor is Ready for requests about a kind, all of whose objects have to be known, too.
-func (w *Watcher) ReadyFor(resource schema.GroupResource) error {
+// ReadyFor is Ready for requests about a kind, all of whose objects have to be known, too. While a kind is new to the
+// cluster it waits for that a little.
+func (w *Watcher) ReadyFor(ctx context.Context, resource schema.GroupResource) error {
 	if err := w.Ready(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	look := time.NewTicker(readInterval)
+	defer look.Stop()
+	for {
+		version, one := w.informerOf(resource)
+		if one == nil || one.synced() {
+			return nil
+		}
+		if time.Since(one.begun) >= customGrace {
+			return unread(version)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return unread(version)
+		}
+	}
+}
+
+func (w *Watcher) informerOf(resource schema.GroupResource) (schema.GroupVersionResource, *informer) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	version := w.resources[resource]
-	if one := w.informers[version]; one != nil && !one.synced() {
-		return unread(version)
-	}
-	return nil
+	return version, w.informers[version]
 }
 
 func unread(resource schema.GroupVersionResource) error {
@@ -238,7 +264,7 @@ func (w *Watcher) start(ctx context.Context, resource schema.GroupVersionResourc
 		logging.From(ctx).ErrorContext(ctx, "objects cannot be watched", "resource", resource.String(), "error", err)
 		return
 	}
-	made.stop = stop
+	made.stop, made.begun = stop, time.Now()
 	w.informers[resource] = made
 	running.Go(func() { made.run(ctx) })
 }
