@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/virtual-kubelet/virtual-kubelet/log"
@@ -33,7 +34,7 @@ type Config struct {
 	// holds them; without either only tokens are accepted.
 	ClientCA  string
 	ClientCAs []byte
-	// Routes are what is served; a nil function answers 501.
+	// Routes are what is served; a nil function answers 501, with a sentence for connections into pods.
 	Routes api.PodHandlerConfig
 	// Log writes what the libraries say.
 	Log log.Logger
@@ -80,7 +81,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubelet port: %w", err)
 	}
-	handler := nodeutil.WithAuth(auth, api.PodHandler(cfg.Routes, true))
+	handler := nodeutil.WithAuth(auth, withoutStreams(cfg.Routes, api.PodHandler(cfg.Routes, true)))
 	server.http = &http.Server{
 		Handler:           withLogger(cfg.Log, handler),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -107,6 +108,32 @@ func withClientCA(content dynamiccertificates.CAContentProvider) nodeutil.Webhoo
 		cfg.AuthnConfig.ClientCertificateCAContentProvider = content
 		return nil
 	}
+}
+
+// withoutStreams says which connections into pods are not to be had. The library's answer names nothing.
+func withoutStreams(routes api.PodHandlerConfig, next http.Handler) http.Handler {
+	missing := map[string]string{}
+	for _, stream := range []struct {
+		prefix, command string
+		served          bool
+	}{
+		{"/exec/", "exec", routes.RunInContainer != nil},
+		{"/attach/", "attach", routes.AttachToContainer != nil},
+		{"/portForward/", "port-forward", routes.PortForward != nil},
+	} {
+		if !stream.served {
+			missing[stream.prefix] = stream.command
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for prefix, command := range missing {
+			if strings.HasPrefix(r.URL.Path, prefix) {
+				http.Error(w, "this virtual node does not offer kubectl "+command+"; of a pod's containers it gives the logs", http.StatusNotImplemented)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func withLogger(logger log.Logger, next http.Handler) http.Handler {
