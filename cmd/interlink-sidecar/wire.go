@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -31,7 +32,7 @@ func serve(ctx context.Context, settings *file) error {
 	}
 	defer telemetry.Flush(ctx, shutdown)
 
-	client, logClient, err := clients(settings)
+	target, err := reach(settings)
 	if err != nil {
 		return err
 	}
@@ -39,10 +40,12 @@ func serve(ctx context.Context, settings *file) error {
 	if err != nil {
 		return err
 	}
-	if err := becomeTenant(ctx, client, settings); err != nil {
+	if err := becomeTenant(ctx, target.client, settings); err != nil {
 		return nil // it is to end before it began
 	}
-	p, err := plugin.New(plugin.Config{Client: client, LogClient: logClient, Settings: settings.Settings, Registry: registry})
+	p, err := plugin.New(plugin.Config{
+		Client: target.client, LogClient: target.logs, Upgrades: target.upgrades, Settings: settings.Settings, Registry: registry,
+	})
 	if err != nil {
 		return err
 	}
@@ -95,16 +98,26 @@ func processMetrics() (*prometheus.Registry, error) {
 	return registry, err
 }
 
-// clients returns one client for everything and one for logs. Logs use a connection
+// target is how the target cluster is reached.
+type target struct {
+	client, logs *kubernetes.Clientset
+	// upgrades sends requests that take over their connection.
+	upgrades http.RoundTripper
+}
+
+// reach makes one client for everything and one for logs. Logs use a connection
 // each: in a shared one, a fast log would hold up creates and watches.
-func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
+func reach(settings *file) (*target, error) {
 	config, err := targetCluster(settings)
 	if err != nil {
-		return nil, nil, fmt.Errorf("target cluster: %w", err)
+		return nil, fmt.Errorf("target cluster: %w", err)
 	}
 	config.QPS, config.Burst = settings.QPS, settings.Burst
 	config.WarningHandlerWithContext = quietly{}
 	config.UserAgent = "interlink-sidecar"
+	upgrading := rest.CopyConfig(config)
+	upgrading.NextProtos = []string{"http/1.1"}
+	upgrading.Wrap(telemetry.Upgrade)
 	config.Wrap(telemetry.Transport)
 	own := rest.CopyConfig(config)
 	own.NextProtos = []string{"http/1.1"}
@@ -112,10 +125,11 @@ func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, clientErr := newClient(config)
 	logs, logsErr := newClient(own)
-	if err := errors.Join(clientErr, logsErr); err != nil {
-		return nil, nil, fmt.Errorf("target cluster: %w", err)
+	upgrades, upgradesErr := rest.TransportFor(upgrading)
+	if err := errors.Join(clientErr, logsErr, upgradesErr); err != nil {
+		return nil, fmt.Errorf("target cluster: %w", err)
 	}
-	return client, logs, nil
+	return &target{client: client, logs: logs, upgrades: again{upgrades}}, nil
 }
 
 // newClient makes a client that stands the end of its token.

@@ -39,6 +39,8 @@ func (s *Settings) Gateway() Limits {
 		MaxBuffered:       s.Limits.MaxBufferedBytes,
 		RequestsPerClient: s.Limits.RequestsPerClient,
 		StreamsPerClient:  s.Limits.StreamsPerClient,
+		SessionsPerClient: s.Limits.SessionsPerClient,
+		SessionIdle:       duration(s.Limits.SessionIdle),
 		Patience:          duration(s.Limits.Patience),
 		PluginTimeout:     duration(s.Limits.PluginTimeout),
 	}

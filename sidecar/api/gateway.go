@@ -36,6 +36,8 @@ type Config struct {
 	CreateForm CreateForm
 	// WrapTransport, when set, is put around the plugin's transport (tracing).
 	WrapTransport func(http.RoundTripper) http.RoundTripper
+	// WrapUpgrade is WrapTransport for requests that take over their connection.
+	WrapUpgrade func(http.RoundTripper) http.RoundTripper
 	// Registry, when set, gets the gateway's metrics.
 	Registry *prometheus.Registry
 
@@ -62,6 +64,12 @@ type Limits struct {
 	// time; defaults 256 and 1024. Requests beyond wait for their turn.
 	RequestsPerClient int
 	StreamsPerClient  int
+	// SessionsPerClient bounds what one caller has upgraded at one time (exec, attach,
+	// port-forward), so that these cannot shut out its logs and statuses; default 512.
+	SessionsPerClient int
+	// SessionIdle is how long nothing may move in an upgraded connection, not even the
+	// pings of its ends; default 5 min.
+	SessionIdle time.Duration
 	// Patience is how long a request waits for its turn; default 30 s.
 	Patience time.Duration
 	// PluginTimeout bounds each call of the plugin but logs and streams; default 2 min.
@@ -73,6 +81,8 @@ func (l *Limits) complete() {
 	l.MaxBuffered = max(orDefault(l.MaxBuffered, 256<<20), l.MaxBody)
 	l.RequestsPerClient = orDefault(l.RequestsPerClient, 256)
 	l.StreamsPerClient = orDefault(l.StreamsPerClient, 1024)
+	l.SessionsPerClient = orDefault(l.SessionsPerClient, 512)
+	l.SessionIdle = orDefault(l.SessionIdle, 5*time.Minute)
 	l.Patience = orDefault(l.Patience, 30*time.Second)
 	l.PluginTimeout = orDefault(l.PluginTimeout, 2*time.Minute)
 }
@@ -89,6 +99,7 @@ func orDefault[T comparable](value, fallback T) T {
 func supported() []interlink.Extension {
 	return []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionExec, interlink.ExtensionAttach, interlink.ExtensionPortForward,
 	}
 }
 
@@ -99,6 +110,9 @@ type Gateway struct {
 	cache    *cache
 	turns    *turns
 	buffered *semaphore.Weighted
+	// opened counts upgraded connections by kind; open is how many there are now.
+	opened *prometheus.CounterVec
+	open   *prometheus.GaugeVec
 }
 
 // New returns a gateway to the plugin at cfg.PluginURL, which need not run yet.
@@ -145,6 +159,7 @@ func (g *Gateway) Handler(middleware ...mux.MiddlewareFunc) http.Handler {
 	}
 	router.Handle(interlink.PathPing, g.handle(pings, g.ping)).Methods(methods()...)
 	router.Handle(interlink.PathLogs, g.handle(streams, g.logs)).Methods(methods()...)
+	router.Handle(interlink.RoutePodStream, g.handle(sessions, g.session)).Methods(http.MethodGet, http.MethodPost)
 	router.PathPrefix(extensionPrefix).Handler(g.handle(streams, g.stream)).Methods(methods()...)
 	router.Use(middleware...)
 	return router
