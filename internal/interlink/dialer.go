@@ -35,6 +35,9 @@ type dialer struct {
 	// ctx bounds the upgrade where a library has no context of its own.
 	ctx  context.Context //nolint:containedctx // client-go's dialers take none
 	kind StreamKind
+	// taken is the connection of the answer that upgraded; client-go closes an
+	// answer's body.
+	taken io.ReadWriteCloser
 }
 
 // RoundTrip implements http.RoundTripper for SPDY: it asks for the upgrade.
@@ -55,6 +58,9 @@ func (d *dialer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, causeOf(ctx, err)
 	}
 	context.AfterFunc(d.ctx, func() { cancel(nil) })
+	if body, ok := answer.Body.(io.ReadWriteCloser); ok && answer.StatusCode == http.StatusSwitchingProtocols {
+		d.taken, answer.Body = body, http.NoBody
+	}
 	return answer, nil
 }
 
@@ -66,11 +72,10 @@ func (d *dialer) NewConnection(answer *http.Response) (httpstream.Connection, er
 		defer func() { _ = answer.Body.Close() }()
 		return nil, statusError(string(d.kind), answer)
 	}
-	body, ok := answer.Body.(io.ReadWriteCloser)
-	if !ok {
+	if d.taken == nil {
 		return nil, errors.New("the connection cannot be written to")
 	}
-	return spdy.NewClientConnectionWithPings(&bodyConn{ReadWriteCloser: body}, streamPings)
+	return spdy.NewClientConnectionWithPings(&bodyConn{ReadWriteCloser: d.taken}, streamPings)
 }
 
 // config makes client-go's WebSocket side connect as the client does.
