@@ -88,6 +88,13 @@ func NewCluster(tb testing.TB, path string) *Cluster {
 // Open is how many connections are open that peers have not closed.
 func (c *Cluster) Open() int64 { return c.open.Load() }
 
+// HangUp closes all connections, as an API server that ends does.
+func (c *Cluster) HangUp() {
+	if listener, ok := c.Listener.(*countingListener); ok {
+		listener.hangUp()
+	}
+}
+
 // Streams are the streams that were asked for so far.
 func (c *Cluster) Streams() []Stream {
 	c.mu.Lock()
@@ -219,6 +226,17 @@ type countingListener struct {
 	net.Listener
 
 	open *atomic.Int64
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *countingListener) hangUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
 }
 
 func (l *countingListener) Accept() (net.Conn, error) {
@@ -227,6 +245,9 @@ func (l *countingListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	l.open.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, conn)
 	return &countedConn{Conn: conn, open: l.open}, nil
 }
 
