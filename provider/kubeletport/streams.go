@@ -94,7 +94,8 @@ func (s server) terminal(kind Kind) http.HandlerFunc {
 			refuse(ctx, w, err)
 			return
 		}
-		open := func(terminal *Terminal) error {
+		// The library's context ends with ours, and when a SPDY caller says goodbye.
+		open := func(ctx context.Context, terminal *Terminal) error {
 			terminal.WantStdin = r.FormValue("input") == "1"
 			terminal.WantStdout = r.FormValue("output") == "1"
 			terminal.WantStderr = r.FormValue("error") == "1"
@@ -106,12 +107,12 @@ func (s server) terminal(kind Kind) http.HandlerFunc {
 		timing := []api.ContainerExecHandlerOption{
 			api.WithExecStreamIdleTimeout(streamIdle), api.WithExecStreamCreationTimeout(streamCreation),
 		}
-		serve := api.HandleContainerAttach(func(_ context.Context, namespace, pod, container string, streams api.AttachIO) error {
-			return open(&Terminal{Namespace: namespace, Pod: pod, Container: container, AttachIO: streams})
+		serve := api.HandleContainerAttach(func(ctx context.Context, namespace, pod, container string, streams api.AttachIO) error {
+			return open(ctx, &Terminal{Namespace: namespace, Pod: pod, Container: container, AttachIO: streams})
 		}, timing...)
 		if kind == Exec {
-			serve = api.HandleContainerExec(func(_ context.Context, namespace, pod, container string, command []string, streams api.AttachIO) error {
-				return open(&Terminal{Namespace: namespace, Pod: pod, Container: container, Command: command, AttachIO: streams})
+			serve = api.HandleContainerExec(func(ctx context.Context, namespace, pod, container string, command []string, streams api.AttachIO) error {
+				return open(ctx, &Terminal{Namespace: namespace, Pod: pod, Container: container, Command: command, AttachIO: streams})
 			}, timing...)
 		}
 		serve(&watchedWriter{ResponseWriter: w, hangUp: hangUp}, r.WithContext(ctx))
