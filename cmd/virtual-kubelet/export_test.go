@@ -8,4 +8,4 @@ import (
 )
 
 // Streams is how the program connects the kubelet port and the provider.
-func Streams(pods *provider.Provider) kubeletport.Streams { return streams{pods} } //nolint:ireturn // the seam under test
+func Streams(pods *provider.Provider) kubeletport.Streams { return streams{pods} }

@@ -114,7 +114,7 @@ func TestSlowReaderHoldsTheWriter(t *testing.T) {
 	}()
 	_, err := io.ReadFull(from, make([]byte, 1<<20))
 	require.NoError(t, err)
-	<-time.After(2 * time.Second) // all buffers fill
+	<-time.NewTimer(2 * time.Second).C // all buffers fill
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	assert.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(128<<20))

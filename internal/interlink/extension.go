@@ -21,10 +21,11 @@ const (
 	// ExtensionIdempotent says that /create of a known UID answers the same job id
 	// and writes nothing; /delete of an unknown UID succeeds.
 	ExtensionIdempotent Extension = "idempotent/v1"
-	// ExtensionExec, ExtensionAttach and ExtensionPortForward say that PodStreamPath
-	// with the StreamKind of the same name can be upgraded.
-	ExtensionExec        Extension = "exec/v1"
-	ExtensionAttach      Extension = "attach/v1"
+	// ExtensionExec says that PodStreamPath with StreamExec can be upgraded.
+	ExtensionExec Extension = "exec/v1"
+	// ExtensionAttach is ExtensionExec for StreamAttach.
+	ExtensionAttach Extension = "attach/v1"
+	// ExtensionPortForward is ExtensionExec for StreamPortForward.
 	ExtensionPortForward Extension = "port-forward/v1"
 )
 

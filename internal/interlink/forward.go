@@ -113,7 +113,7 @@ func (c *Client) dialForward(ctx context.Context, uid string) (httpstream.Connec
 	open := spdytransport.NewDialerForStreaming(spdytransport.NewUpgraderForStreaming(dialer),
 		&http.Client{Transport: dialer}, http.MethodPost, target)
 	if !c.unix {
-		websocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(target, dialer.config())
+		websocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(target, dialer.config()) //nolint:contextcheck // the dialer holds ctx
 		if err != nil {
 			return nil, err
 		}

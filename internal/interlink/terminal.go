@@ -73,7 +73,7 @@ func (c *Client) executor(ctx context.Context, kind StreamKind, target *url.URL)
 	if err != nil || c.unix {
 		return spdy, err
 	}
-	websocket, err := remotecommand.NewWebSocketExecutor(dialer.config(), http.MethodGet, target.String())
+	websocket, err := remotecommand.NewWebSocketExecutor(dialer.config(), http.MethodGet, target.String()) //nolint:contextcheck // the dialer holds ctx
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ const (
 // server takes a bearer token in it, too.
 const (
 	headerProtocols = "Sec-Websocket-Protocol"
-	bearerProtocol  = "base64url.bearer.authorization.k8s.io."
+	bearerProtocol  = "base64url.bearer.authorization.k8s.io." //nolint:gosec // what a token begins with is none
 )
 
 // Protocol is which of the two protocols r asks for; "" for none.

@@ -82,7 +82,7 @@ func soon(t *testing.T, ended <-chan error) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-time.After(patience):
+	case <-time.NewTimer(patience).C:
 		require.Fail(t, "the tunnel did not end")
 		return nil
 	}
@@ -167,7 +167,7 @@ func TestIdle(t *testing.T) {
 	address, ended := through(t, tunnel.Limits{Idle: 300 * time.Millisecond}, func(conn net.Conn, from *bufio.Reader) { _, _ = io.Copy(conn, from) })
 	conn, reader, _ := dial(t, address, "/", "")
 	for range 10 {
-		<-time.After(60 * time.Millisecond)
+		<-time.NewTimer(60 * time.Millisecond).C
 		_, err := io.WriteString(conn, "p\n")
 		require.NoError(t, err)
 		_, err = reader.ReadString('\n')

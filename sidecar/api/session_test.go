@@ -188,7 +188,7 @@ func TestClusterHangsUp(t *testing.T) {
 	select {
 	case err := <-done:
 		require.Error(t, err)
-	case <-time.After(10 * time.Second):
+	case <-time.NewTimer(10 * time.Second).C:
 		require.Fail(t, "the caller was not told")
 	}
 }
@@ -227,7 +227,7 @@ func TestSessionsEndWithTheServer(t *testing.T) {
 	for _, channel := range []<-chan error{done, ended} {
 		select {
 		case <-channel:
-		case <-time.After(10 * time.Second):
+		case <-time.NewTimer(10 * time.Second).C:
 			require.Fail(t, "the session holds the server")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -55,9 +56,7 @@ type withHeader struct {
 }
 
 func (w withHeader) RoundTrip(r *http.Request) (*http.Response, error) {
-	for name, values := range w.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, w.header)
 	return w.next.RoundTrip(r)
 }
 
@@ -144,7 +143,7 @@ func TestSessionErrorsAreSentences(t *testing.T) {
 				request.Header.Set("Connection", "Upgrade")
 				request.Header.Set("Upgrade", "SPDY/3.1")
 			}
-			answer, err := http.DefaultClient.Do(request)
+			answer, err := (&http.Client{}).Do(request)
 			require.NoError(t, err)
 			defer func() { _ = answer.Body.Close() }()
 			body, err := io.ReadAll(answer.Body)

@@ -122,7 +122,7 @@ func watchScreen(t *testing.T, master *os.File) *screen {
 // await waits for a line that matches.
 func (s *screen) await(pattern string) {
 	s.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.NewTimer(30 * time.Second).C
 	var seen []string
 	for {
 		select {
@@ -223,7 +223,7 @@ func forwardPort(t *testing.T, w *world) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+match[1]+"/index.html", nil)
 		require.NoError(t, err)
 		request.Close = true // each on a connection of its own
-		answer, err := http.DefaultClient.Do(request)
+		answer, err := (&http.Client{}).Do(request)
 		require.NoError(t, err)
 		body, err := io.ReadAll(answer.Body)
 		require.NoError(t, errors.Join(err, answer.Body.Close()))
