@@ -4,7 +4,9 @@ package tunnel
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +42,7 @@ func Protocol(r *http.Request) string {
 // where the request is sent with this program's own rights.
 func Request(header http.Header) http.Header {
 	passed := only(header, "Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version",
-		"Sec-Websocket-Extensions", headerProtocols, "X-Stream-Protocol-Version", "Traceparent", "Tracestate")
+		"Sec-Websocket-Extensions", headerProtocols, headerStreamProtocol, "Traceparent", "Tracestate")
 	if offered := passed.Values(headerProtocols); len(offered) > 0 {
 		passed.Set(headerProtocols, strings.Join(withoutTokens(offered), ", "))
 	}
@@ -50,7 +52,7 @@ func Request(header http.Header) http.Header {
 // Answer returns the headers of an answer that may be passed on.
 func Answer(header http.Header) http.Header {
 	return only(header, "Connection", "Upgrade", "Sec-Websocket-Accept", "Sec-Websocket-Extensions",
-		headerProtocols, "X-Stream-Protocol-Version", "X-Accepted-Stream-Protocol-Versions", "Content-Type", "Content-Length")
+		headerProtocols, headerStreamProtocol, "X-Accepted-Stream-Protocol-Versions", "Content-Type", "Content-Length")
 }
 
 func only(header http.Header, names ...string) http.Header {
@@ -79,13 +81,15 @@ func withoutTokens(offered []string) []string {
 type patient struct {
 	next  http.RoundTripper
 	limit time.Duration
+	got   func(net.Conn)
 }
 
 // RoundTrip implements http.RoundTripper.
 func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	timer := time.AfterFunc(p.limit, func() { cancel(errNoAnswer) })
-	answer, err := p.next.RoundTrip(r.WithContext(ctx))
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { p.got(info.Conn) }})
+	answer, err := p.next.RoundTrip(r.WithContext(traced))
 	timer.Stop()
 	if err != nil {
 		defer cancel(nil)

@@ -24,11 +24,13 @@ import (
 
 // Limits bound a tunnel; zero values mean their defaults.
 type Limits struct {
-	// Idle is how long nothing may move, in neither direction; default 5 min. Both of
-	// Kubernetes' protocols send pings every few seconds, so only dead peers are idle.
+	// Idle is how long nothing may move, in neither direction; default 4 h, which is a
+	// kubelet's own limit. It must be no shorter than a caller may stop reading: neither
+	// pings nor their answers move past data that nobody reads. Peers whose machine is
+	// gone are found by TCP, in minutes.
 	Idle time.Duration
-	// Linger is how long the caller may take to hang up after the far side did;
-	// default 5 s.
+	// Linger is how long the caller may take to hang up after the far side did and the
+	// caller was given everything; default 5 s.
 	Linger time.Duration
 	// Answer is how long the far side may take to begin its answer; default 1 min.
 	Answer time.Duration
@@ -36,7 +38,7 @@ type Limits struct {
 
 func (l *Limits) complete() {
 	for limit, standard := range map[*time.Duration]time.Duration{
-		&l.Idle: 5 * time.Minute, &l.Linger: 5 * time.Second, &l.Answer: time.Minute,
+		&l.Idle: 4 * time.Hour, &l.Linger: 5 * time.Second, &l.Answer: time.Minute,
 	} {
 		if *limit == 0 {
 			*limit = standard
@@ -59,10 +61,16 @@ func IsUpgrade(r *http.Request) bool {
 // An answer that does not upgrade is passed on as proxy does. It returns ErrIdle
 // when it closed the tunnel itself. proxy is changed and MUST NOT be shared.
 func Serve(w http.ResponseWriter, r *http.Request, proxy *httputil.ReverseProxy, limits Limits) error {
-	limits.complete()
-	t := &tunnel{limits: limits}
+	return serve(w, r, proxy, &tunnel{limits: limits})
+}
+
+func serve(w http.ResponseWriter, r *http.Request, proxy *httputil.ReverseProxy, t *tunnel) error {
+	t.limits.complete()
 	defer t.close(nil)
-	proxy.Transport = &patient{next: proxy.Transport, limit: limits.Answer}
+	if proxy.Transport == nil {
+		proxy.Transport = http.DefaultTransport
+	}
+	proxy.Transport = &patient{next: proxy.Transport, limit: t.limits.Answer, got: t.uses}
 	modify := proxy.ModifyResponse
 	proxy.ModifyResponse = func(answer *http.Response) error {
 		if modify != nil {
@@ -79,13 +87,20 @@ func Serve(w http.ResponseWriter, r *http.Request, proxy *httputil.ReverseProxy,
 // tunnel is the two connections of one caller. Whichever fails takes the other along.
 type tunnel struct {
 	limits Limits
+	// carrier is the caller's request, when that is WebSocket that carries SPDY.
+	carrier *http.Request
+	// protocol is what the far side speaks inside SPDY.
+	protocol string
 	// moved is when a byte last went either way, in Unix nanoseconds.
 	moved atomic.Int64
 
-	mu     sync.Mutex
-	user   net.Conn
-	far    io.ReadWriteCloser
+	mu   sync.Mutex
+	user net.Conn
+	far  io.ReadWriteCloser
+	// below is the connection that far uses.
+	below  net.Conn
 	timer  *time.Timer
+	ending bool
 	closed bool
 	err    error
 }
@@ -100,6 +115,7 @@ func (t *tunnel) farSide(answer *http.Response) error {
 		return errors.New("the far side's connection cannot be written to")
 	}
 	answer.Body = &farEnd{ReadWriteCloser: conn, tunnel: t}
+	t.protocol = answer.Header.Get(headerStreamProtocol)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.far = conn
@@ -108,11 +124,19 @@ func (t *tunnel) farSide(answer *http.Response) error {
 	return nil
 }
 
-func (t *tunnel) userSide(conn net.Conn) net.Conn {
+// uses notes the connection on which the far side is asked; the last one counts.
+func (t *tunnel) uses(conn net.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.user = conn
-	return &userEnd{Conn: conn, tunnel: t}
+	t.below = conn
+}
+
+func (t *tunnel) userSide(conn net.Conn) net.Conn {
+	watched := Watch(conn, func() { t.close(nil) })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.user = watched
+	return &userEnd{Conn: watched, tunnel: t}
 }
 
 func (t *tunnel) touch() { t.moved.Store(time.Now().UnixNano()) }
@@ -126,19 +150,34 @@ func (t *tunnel) watch() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.closed {
+	if !t.closed && !t.ending {
 		t.timer.Reset(left)
 	}
 }
 
-// linger gives the caller time to hang up, after which nobody needs the tunnel.
+// linger gives the caller time to hang up, after which nobody needs the tunnel. A
+// caller that reads slowly gets what the kernel still holds first: what it sends
+// to a closed connection would make the kernel drop that.
 func (t *tunnel) linger() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.closed && t.timer != nil {
-		t.timer.Stop()
-		t.timer = time.AfterFunc(t.limits.Linger, func() { t.close(nil) })
+	if t.closed || t.timer == nil {
+		return
 	}
+	t.ending = true
+	t.timer.Stop()
+	limit := time.Now().Add(t.limits.Idle)
+	t.timer = time.AfterFunc(t.limits.Linger, func() {
+		if unsent(t.user) && time.Now().Before(limit) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if !t.closed {
+				t.timer.Reset(t.limits.Linger)
+			}
+			return
+		}
+		t.close(nil)
+	})
 }
 
 func (t *tunnel) close(cause error) {
@@ -153,11 +192,27 @@ func (t *tunnel) close(cause error) {
 	}
 	// Both are being given up: there is nothing to learn from an error.
 	if t.far != nil {
-		_ = t.far.Close()
+		leave(t.far, t.below)
 	}
 	if t.user != nil {
 		_ = t.user.Close()
 	}
+}
+
+// leave closes the connection to the far side. What the caller has said before gets
+// some time to arrive; what the far side does not take even then would keep it from
+// hearing of the end, and is dropped.
+func leave(far io.Closer, below net.Conn) {
+	if below == nil || !unsent(below) {
+		_ = far.Close()
+		return
+	}
+	time.AfterFunc(watchPeriod, func() {
+		if unsent(below) {
+			Drop(below)
+		}
+		_ = far.Close()
+	})
 }
 
 func (t *tunnel) cause() error {
@@ -253,6 +308,9 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Hijack implements http.Hijacker.
 func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if w.tunnel.carrier != nil {
+		return w.tunnel.carry(w.ResponseWriter)
+	}
 	conn, buffer, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -275,6 +333,9 @@ func (b *buffered) Read(p []byte) (int, error) {
 	}
 	return b.Conn.Read(p)
 }
+
+// NetConn is the connection itself.
+func (b *buffered) NetConn() net.Conn { return b.Conn }
 
 // CloseWrite half closes a connection that can be.
 func (b *buffered) CloseWrite() error {

@@ -10,10 +10,13 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -184,6 +187,93 @@ func TestStalledCaller(t *testing.T) {
 	})
 	dial(t, address, "/", "")
 	require.ErrorIs(t, soon(t, ended), tunnel.ErrIdle)
+}
+
+// TestCallerBreaksBehindUnreadData: the far side does not take what the caller sends,
+// so nobody reads from the caller; that he has gone is noticed all the same.
+func TestCallerBreaksBehindUnreadData(t *testing.T) {
+	t.Parallel()
+	release, gone := make(chan struct{}), make(chan error, 1)
+	address, ended := through(t, tunnel.Limits{}, func(conn net.Conn, from *bufio.Reader) {
+		<-release
+		_, err := io.Copy(io.Discard, from)
+		gone <- err
+	})
+	conn, _, _ := dial(t, address, "/", "")
+	for {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+		if _, err := conn.Write(make([]byte, 1<<20)); err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "all buffers are full")
+			break
+		}
+	}
+	tunnel.Drop(conn)
+	require.NoError(t, soon(t, ended))
+	<-time.NewTimer(time.Second).C // the far side is given some time
+	close(release)
+	require.ErrorIs(t, soon(t, gone), syscall.ECONNRESET, "and hears of it in front of what it has not read")
+}
+
+// TestSlowReaderGetsTheLastWords: the far side ends while its words wait for the
+// caller, who sends pings meanwhile.
+func TestSlowReaderGetsTheLastWords(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	address, ended := through(t, tunnel.Limits{Linger: 20 * time.Millisecond}, func(conn net.Conn, _ *bufio.Reader) {
+		_, _ = conn.Write(make([]byte, size))
+	})
+	conn, reader, _ := dial(t, address, "/", "")
+	for range 20 {
+		<-time.NewTimer(20 * time.Millisecond).C
+		_, err := conn.Write([]byte("ping"))
+		require.NoError(t, err)
+	}
+	n, err := io.Copy(io.Discard, reader)
+	require.NoError(t, err)
+	assert.EqualValues(t, size, n)
+	require.NoError(t, soon(t, ended))
+}
+
+// TestSPDYInsideWebSocket: the far side gets SPDY, and the caller the protocol that
+// the far side has chosen.
+func TestSPDYInsideWebSocket(t *testing.T) {
+	t.Parallel()
+	asked := make(chan *http.Request, 1)
+	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r
+		conn, buffer, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: b\r\n\r\nearly ")
+		_, _ = io.CopyN(conn, buffer, int64(len("late")))
+	}))
+	t.Cleanup(far.Close)
+	target, err := url.Parse(far.URL)
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	near := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ended <- tunnel.ServeSPDY(w, r, &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target) }}, tunnel.Limits{})
+	}))
+	t.Cleanup(near.Close)
+	dialer := websocket.Dialer{Subprotocols: []string{tunnel.CarriedPrefix + "a", "other", tunnel.CarriedPrefix + "b"}}
+	socket, _, err := dialer.DialContext(t.Context(), "ws"+strings.TrimPrefix(near.URL, "http"), nil)
+	require.NoError(t, err)
+	assert.Equal(t, tunnel.CarriedPrefix+"b", socket.Subprotocol())
+	request := <-asked
+	assert.Equal(t, http.MethodPost, request.Method)
+	assert.Equal(t, tunnel.SPDY, tunnel.Protocol(request))
+	assert.Equal(t, []string{"a", "b"}, request.Header["X-Stream-Protocol-Version"])
+	assert.Empty(t, request.Header["Sec-Websocket-Protocol"])
+	conn := tunnel.Carried(socket)
+	_, err = io.WriteString(conn, "late")
+	require.NoError(t, err)
+	said, err := io.ReadAll(conn)
+	require.NoError(t, err, "the end is told in WebSocket's way")
+	assert.Equal(t, "early late", string(said))
+	require.NoError(t, conn.Close())
+	require.NoError(t, soon(t, ended))
 }
 
 func TestNotUpgraded(t *testing.T) {
