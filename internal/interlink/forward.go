@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 
@@ -33,6 +32,7 @@ type Forwarder struct {
 	opening chan struct{}
 	mu      sync.Mutex
 	conn    httpstream.Connection
+	hangUp  func()
 	closed  bool
 	next    int
 }
@@ -50,7 +50,9 @@ func (f *Forwarder) Close() error {
 	if f.conn == nil {
 		return nil
 	}
-	return f.conn.Close()
+	f.hangUp()
+	_ = f.conn.Close() // it could not say goodbye
+	return nil
 }
 
 // Forward connects local to a port of the pod, until both sides have said
@@ -89,45 +91,38 @@ func (f *Forwarder) connection(ctx context.Context) (httpstream.Connection, erro
 			return conn, nil
 		}
 	}
-	conn, err := f.client.dialForward(ctx, f.uid)
+	conn, hangUp, err := f.client.dialForward(ctx, f.uid)
 	if err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		_ = conn.Close()
+		hangUp()
 		return nil, net.ErrClosed
 	}
-	f.conn = conn
+	f.conn, f.hangUp = conn, hangUp
 	return conn, nil
 }
 
-// dialForward opens a connection: WebSocket with SPDY inside, else SPDY itself.
-func (c *Client) dialForward(ctx context.Context, uid string) (httpstream.Connection, error) { //nolint:ireturn // the library's own seam
-	target, err := url.Parse(c.base + PodStreamPath(uid, StreamPortForward))
+// dialForward opens a connection, and says how it is closed without a word.
+func (c *Client) dialForward(ctx context.Context, uid string) (httpstream.Connection, func(), error) { //nolint:ireturn // the library's own seam
+	target, err := c.streamURL(uid, StreamPortForward)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dialer := &dialer{client: c, ctx: ctx, kind: StreamPortForward}
 	open := spdytransport.NewDialerForStreaming(spdytransport.NewUpgraderForStreaming(dialer),
 		&http.Client{Transport: dialer}, http.MethodPost, target)
-	if !c.unix {
-		websocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(target, dialer.config()) //nolint:contextcheck // the dialer holds ctx
-		if err != nil {
-			return nil, err
-		}
-		open = portforward.NewFallbackDialerForStreaming(websocket, open, isNotUpgraded)
-	}
 	conn, protocol, err := open.Dial(portforward.PortForwardProtocolV1Name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if protocol != portforward.PortForwardProtocolV1Name {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the far end speaks %q instead of %q", protocol, portforward.PortForwardProtocolV1Name)
+		dialer.hangUp()
+		return nil, nil, fmt.Errorf("the far end speaks %q instead of %q", protocol, portforward.PortForwardProtocolV1Name)
 	}
-	return conn, nil
+	return conn, dialer.hangUp, nil
 }
 
 // pair is the two streams of one forwarded connection.

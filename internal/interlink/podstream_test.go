@@ -11,9 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,8 +153,86 @@ func TestHangUpClosesTheConnection(t *testing.T) {
 		require.NoError(t, err)
 		hangUp()
 		require.ErrorIs(t, <-done, context.Canceled)
-		require.Eventually(t, func() bool { return cluster.Open() == 0 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return cluster.Open() == 0 && cluster.Running() == 0 }, patience, time.Millisecond)
 	})
+}
+
+// endless is an input that has always more.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestHangUpEndsWhatDoesNotRead: what is on its way to a command that does not read
+// fills all buffers, and must not keep the caller from hanging up.
+func TestHangUpEndsWhatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	streamClients(t, func(t *testing.T, _ *interlinktest.Cluster, client *interlink.Client) {
+		t.Helper()
+		ctx, hangUp := context.WithCancel(t.Context())
+		begun, out := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := client.Exec(ctx, &interlink.Terminal{PodUID: "u", Command: []string{"wait"}, Stdin: endless{}, Stdout: out})
+			_ = out.CloseWithError(err)
+			done <- err
+		}()
+		_, err := io.ReadFull(begun, make([]byte, len("waiting\n")))
+		require.NoError(t, err)
+		<-time.NewTimer(300 * time.Millisecond).C // the buffers fill
+		hangUp()
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, context.Canceled)
+		case <-time.NewTimer(patience).C:
+			require.Fail(t, "the end waits for what nobody reads")
+		}
+	})
+}
+
+// TestFarEndBreaks: a command whose connection broke has not succeeded.
+func TestFarEndBreaks(t *testing.T) {
+	t.Parallel()
+	streamClients(t, func(t *testing.T, cluster *interlinktest.Cluster, client *interlink.Client) {
+		t.Helper()
+		begun, out := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := client.Exec(t.Context(), &interlink.Terminal{PodUID: "u", Command: []string{"wait"}, Stdout: out})
+			_ = out.CloseWithError(err)
+			done <- err
+		}()
+		_, err := io.ReadFull(begun, make([]byte, len("waiting\n")))
+		require.NoError(t, err)
+		cluster.HangUp()
+		require.ErrorContains(t, <-done, "broke before the command ended")
+	})
+}
+
+func TestErrorsDoNotTellCommands(t *testing.T) {
+	t.Parallel()
+	transport, err := interlink.NewTransport("http://127.0.0.1:1", nil)
+	require.NoError(t, err)
+	client, err := interlink.NewClient(interlink.ClientConfig{BaseURL: "http://127.0.0.1:1", HTTP: &http.Client{Transport: transport}})
+	require.NoError(t, err)
+	err = client.Exec(t.Context(), &interlink.Terminal{PodUID: "u", Command: []string{"login", "--password=secret"}, Stdout: io.Discard})
+	require.ErrorContains(t, err, "connection refused")
+	assert.NotContains(t, err.Error(), "secret", "errors are logged")
+}
+
+// TestRedirectsAreNotFollowed: the token is for this far end only.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	t.Cleanup(elsewhere.Close)
+	server := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	t.Cleanup(server.Close)
+	client, err := interlink.NewClient(interlink.ClientConfig{
+		BaseURL: server.URL, HTTP: &http.Client{}, Token: func() (string, error) { return "secret", nil },
+	})
+	require.NoError(t, err)
+	require.Error(t, client.Exec(t.Context(), &interlink.Terminal{PodUID: "u", Command: []string{"cat"}, Stdout: io.Discard}))
+	assert.Zero(t, asked.Load())
 }
 
 func TestStreamRefused(t *testing.T) {

@@ -10,7 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
+	remotecommandconsts "k8s.io/apimachinery/pkg/util/remotecommand"
 	"k8s.io/client-go/tools/remotecommand"
 	spdytransport "k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
@@ -43,7 +46,7 @@ func (c *Client) Attach(ctx context.Context, terminal *Terminal) error {
 }
 
 func (c *Client) terminal(ctx context.Context, kind StreamKind, t *Terminal) error {
-	target, err := url.Parse(c.base + PodStreamPath(t.PodUID, kind))
+	target, err := c.streamURL(t.PodUID, kind)
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
 	}
@@ -55,34 +58,56 @@ func (c *Client) terminal(ctx context.Context, kind StreamKind, t *Terminal) err
 	query.Set(QueryStdout, strconv.FormatBool(t.Stdout != nil))
 	query.Set(QueryStderr, strconv.FormatBool(t.Stderr != nil))
 	target.RawQuery = query.Encode()
-	executor, err := c.executor(ctx, kind, target)
+	// What runs behind the connection ends with ctx; client-go's own end waits for its
+	// last words to be taken.
+	dialer := &dialer{client: c, ctx: ctx, kind: kind}
+	defer context.AfterFunc(ctx, dialer.hangUp)()
+	executor, err := remotecommand.NewSPDYExecutorForProtocols(dialer, spdytransport.NewUpgraderForStreaming(dialer), http.MethodPost, target,
+		remotecommandconsts.StreamProtocolV5Name, remotecommandconsts.StreamProtocolV4Name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", kind, err)
 	}
-	// An exit code has to stay the outermost error for those who look for it.
-	return executor.StreamWithContext(ctx, remotecommand.StreamOptions{
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{
 		Stdin: t.Stdin, Stdout: t.Stdout, Stderr: t.Stderr, Tty: t.TTY, TerminalSizeQueue: t.Sizes,
 	})
+	if err == nil && !dialer.ended.Load() {
+		return fmt.Errorf("%s: %w", kind, errCutOff)
+	}
+	// An exit code has to stay the outermost error for those who look for it.
+	return err
 }
 
-// executor tries WebSocket first, which passes ingresses and proxies, and SPDY
-// when that is not understood. There are none of those on a unix socket.
-func (c *Client) executor(ctx context.Context, kind StreamKind, target *url.URL) (remotecommand.Executor, error) { //nolint:ireturn // client-go's own seam
-	dialer := &dialer{client: c, ctx: ctx, kind: kind}
-	spdy, err := remotecommand.NewSPDYExecutorForTransports(dialer, spdytransport.NewUpgraderForStreaming(dialer), http.MethodPost, target)
-	if err != nil || c.unix {
-		return spdy, err
-	}
-	websocket, err := remotecommand.NewWebSocketExecutor(dialer.config(), http.MethodGet, target.String()) //nolint:contextcheck // the dialer holds ctx
-	if err != nil {
-		return nil, err
-	}
-	return remotecommand.NewFallbackExecutor(websocket, spdy, isNotUpgraded)
+// errCutOff says that the far end has not told how a command ended; for client-go
+// that is success.
+var errCutOff = errors.New("the connection broke before the command ended")
+
+// ending is a connection that notes when the far end has told how a command ended,
+// which the protocols from v4 on do for success, too.
+type ending struct {
+	httpstream.Connection
+
+	told *atomic.Bool
 }
 
-// isNotUpgraded tells that the far end, or something before it, answered but did not
-// upgrade; the other protocol's answer is then as good or better.
-func isNotUpgraded(err error) bool {
-	var failure *httpstream.UpgradeFailureError
-	return errors.As(err, &failure)
+// CreateStream implements httpstream.Connection.
+func (e *ending) CreateStream(headers http.Header) (httpstream.Stream, error) { //nolint:ireturn // the library's own seam
+	stream, err := e.Connection.CreateStream(headers)
+	if err != nil || headers.Get(corev1.StreamType) != corev1.StreamTypeError {
+		return stream, err
+	}
+	return &endStream{Stream: stream, told: e.told}, nil
+}
+
+type endStream struct {
+	httpstream.Stream
+
+	told *atomic.Bool
+}
+
+func (s *endStream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	if n > 0 {
+		s.told.Store(true)
+	}
+	return n, err
 }

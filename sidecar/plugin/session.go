@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -30,9 +31,9 @@ import (
 const maxRefusal = 64 << 10
 
 // session connects a caller to a pod of his: to a new command, to the main process
-// or to ports. The bytes are passed on as they are, by whichever of Kubernetes'
-// protocols the caller speaks, so terminal sizes, exit codes and the end of the
-// input are the target cluster's own.
+// or to ports. The caller speaks SPDY, by itself or inside WebSocket, to the target
+// cluster's kubelet, whose terminal sizes, exit codes and end of the input are passed
+// on as they are.
 func (p *Plugin) session(w http.ResponseWriter, r *http.Request) {
 	uid, kind, ok := interlink.ParsePodStreamPath(r.URL.Path)
 	switch {
@@ -45,12 +46,16 @@ func (p *Plugin) session(w http.ResponseWriter, r *http.Request) {
 	case !tunnel.IsUpgrade(r):
 		http.Error(w, string(kind)+" needs a connection that is upgraded to WebSocket or SPDY/3.1", http.StatusBadRequest)
 		return
+	case tunnel.Protocol(r) == tunnel.WebSocket && !tunnel.CarriesSPDY(r):
+		http.Error(w, string(kind)+" by WebSocket needs a sub-protocol that begins with "+tunnel.CarriedPrefix, http.StatusBadRequest)
+		return
 	}
 	select {
 	case p.sessions <- struct{}{}:
 		defer func() { <-p.sessions }()
 	default:
-		http.Error(w, "too many connections into pods are open, try again", http.StatusTooManyRequests)
+		http.Error(w, fmt.Sprintf("%d connections into pods are open, and no more are allowed; close some and try again", cap(p.sessions)),
+			http.StatusTooManyRequests)
 		return
 	}
 	ctx, cancel := httpserver.Stream(r.Context())
@@ -105,7 +110,7 @@ func (p *Plugin) connect(ctx context.Context, w http.ResponseWriter, r *http.Req
 		},
 	}
 	logger.InfoContext(ctx, "session opened")
-	err := tunnel.Serve(w, r.WithContext(ctx), proxy, tunnel.Limits{Idle: p.settings.SessionIdle.Duration})
+	err := tunnel.ServeSPDY(w, r.WithContext(ctx), proxy, tunnel.Limits{Idle: p.settings.SessionIdle.Duration})
 	logger.InfoContext(ctx, "session closed", "reason", err)
 }
 

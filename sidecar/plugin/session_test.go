@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
 
 	"github.com/cloudveneto/caas/internal/interlink"
@@ -155,6 +156,19 @@ func TestSessionErrorsAreSentences(t *testing.T) {
 	}
 }
 
+// TestWebSocketByItself would be translated by the target's API server, which does not
+// say there that the caller has hung up.
+func TestWebSocketByItself(t *testing.T) {
+	t.Parallel()
+	cluster, base, uid := sessionSite(t, plugin.Settings{})
+	executor, err := remotecommand.NewWebSocketExecutor(&rest.Config{Host: base}, http.MethodGet,
+		base+interlink.PodStreamPath(uid, interlink.StreamExec)+"?command=cat&stdout=true")
+	require.NoError(t, err)
+	err = executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdout: io.Discard})
+	require.ErrorContains(t, err, "needs a sub-protocol that begins with SPDY/3.1+")
+	assert.Empty(t, cluster.Streams(), "the target cluster was not asked")
+}
+
 func TestSessionsAreLimitedAndEndWithTheCaller(t *testing.T) {
 	t.Parallel()
 	cluster, url, uid := sessionSite(t, plugin.Settings{MaxSessions: 1})
@@ -170,8 +184,8 @@ func TestSessionsAreLimitedAndEndWithTheCaller(t *testing.T) {
 	_, err := io.ReadFull(from, make([]byte, len("waiting\n")))
 	require.NoError(t, err)
 	err = client.Exec(t.Context(), &interlink.Terminal{PodUID: uid, Command: []string{"cat"}, Stdout: io.Discard})
-	require.ErrorContains(t, err, "too many connections into pods")
+	require.ErrorContains(t, err, "connections into pods are open, and no more are allowed")
 	hangUp()
 	require.ErrorIs(t, <-done, context.Canceled)
-	require.Eventually(t, func() bool { return cluster.Open() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.Open() == 0 && cluster.Running() == 0 }, 10*time.Second, time.Millisecond)
 }

@@ -41,8 +41,8 @@ type Settings struct {
 	// MaxSessions bounds the connections into pods (exec, attach, port-forward) that
 	// are open at once; default 1024.
 	MaxSessions int `json:"maxSessions,omitempty"`
-	// SessionIdle is how long nothing may move in such a connection, not even the pings
-	// of its ends; default 5m.
+	// SessionIdle is how long nothing may move in such a connection; default 4h, a
+	// kubelet's own limit. A caller that stops reading is not cut off before.
 	SessionIdle metav1.Duration `json:"sessionIdle"`
 	// RequestTimeout bounds one create or delete; default 1m.
 	RequestTimeout metav1.Duration `json:"requestTimeout"`
@@ -90,7 +90,7 @@ func (s *Settings) Complete() error {
 	fallback(&s.MaxStatusBytes, 128<<20)
 	fallback(&s.MaxCreates, 256)
 	fallback(&s.MaxSessions, 1024)
-	fallback(&s.SessionIdle.Duration, 5*time.Minute)
+	fallback(&s.SessionIdle.Duration, 4*time.Hour)
 	fallback(&s.RequestTimeout.Duration, time.Minute)
 	fallback(&s.TombstoneLife.Duration, 30*time.Minute)
 	if s.Capacity.NodeSelector == "" {

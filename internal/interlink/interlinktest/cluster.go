@@ -32,11 +32,12 @@ import (
 
 // Cluster stands for an API server and a kubelet behind it, as far as streams into
 // pods go. Both ends speak Kubernetes' protocols by its own libraries: WebSocket is
-// translated to SPDY by the API server, as a real one does. Any pod is there, and
-// its commands are those of run; its port 7 echoes, others refuse.
+// translated to SPDY by the API server, as a real one does, and does not say there
+// that the caller has hung up, as a real one does not. Any pod is there, and its
+// commands are those of run; its port 7 echoes, others refuse.
 //
 // It answers at the pod's subresources and at interLink's route, so it can stand
-// behind a plugin or be the far end itself.
+// behind a plugin or be the far end itself: there WebSocket carries SPDY.
 type Cluster struct {
 	*httptest.Server
 
@@ -46,6 +47,8 @@ type Cluster struct {
 	// Refuse, when set, is a message that answers every stream with 403.
 	Refuse atomic.Pointer[string]
 	open   atomic.Int64
+	// running counts the commands.
+	running atomic.Int64
 
 	mu       sync.Mutex
 	requests []Stream
@@ -62,7 +65,7 @@ type Stream struct {
 func NewCluster(tb testing.TB, path string) *Cluster {
 	tb.Helper()
 	c := &Cluster{}
-	c.kubelet = httptest.NewServer(c.kubeletHandler())
+	c.kubelet = httptest.NewServer(c.Kubelet())
 	tb.Cleanup(c.kubelet.Close)
 	router := mux.NewRouter()
 	router.HandleFunc("/api/v1/namespaces/{namespace}/pods/{pod}/{kind:exec|attach|portforward}", c.stream)
@@ -87,6 +90,9 @@ func NewCluster(tb testing.TB, path string) *Cluster {
 
 // Open is how many connections are open that peers have not closed.
 func (c *Cluster) Open() int64 { return c.open.Load() }
+
+// Running is how many commands run, however they were started.
+func (c *Cluster) Running() int64 { return c.running.Load() }
 
 // HangUp closes all connections, as an API server that ends does.
 func (c *Cluster) HangUp() {
@@ -132,7 +138,7 @@ func (c *Cluster) stream(w http.ResponseWriter, r *http.Request) {
 	}.Encode()
 	var handler http.Handler = apiproxy.NewUpgradeAwareHandler(location, nil, false, true, responder{})
 	switch {
-	case websocket && kind == interlink.StreamPortForward:
+	case websocket && (kind == interlink.StreamPortForward || strings.HasPrefix(r.URL.Path, "/caas/")):
 		handler = proxy.NewTunnelingHandler(handler)
 	case websocket:
 		handler = proxy.NewStreamTranslatorHandler(location, nil, 0, proxy.Options{
@@ -155,16 +161,22 @@ func (responder) Error(w http.ResponseWriter, _ *http.Request, err error) {
 	http.Error(w, err.Error(), http.StatusBadGateway)
 }
 
-func (c *Cluster) kubeletHandler() http.Handler {
-	long := 10 * time.Minute
+// Kubelet answers as the kubelet does: at /exec, /attach and /portforward, by SPDY,
+// with a kubelet's own limits. It needs nothing else of the Cluster.
+func (c *Cluster) Kubelet() http.Handler {
+	const long = 4 * time.Hour
 	options := []api.ContainerExecHandlerOption{api.WithExecStreamIdleTimeout(long), api.WithExecStreamCreationTimeout(long)}
 	router := mux.NewRouter()
 	router.HandleFunc("/exec", api.HandleContainerExec(
 		func(ctx context.Context, _, _, _ string, command []string, streams api.AttachIO) error {
+			c.running.Add(1)
+			defer c.running.Add(-1)
 			return run(ctx, command, streams)
 		}, options...))
 	router.HandleFunc("/attach", api.HandleContainerAttach(
 		func(ctx context.Context, _, _, _ string, streams api.AttachIO) error {
+			c.running.Add(1)
+			defer c.running.Add(-1)
 			return run(ctx, []string{"cat"}, streams)
 		}, options...))
 	router.HandleFunc("/portforward", api.HandlePortForward(
@@ -205,7 +217,7 @@ func run(ctx context.Context, command []string, streams api.AttachIO) error {
 			_, _ = fmt.Fprintf(streams.Stdout(), "%dx%d\n", size.Width, size.Height)
 		}
 		return nil
-	case "wait":
+	case "wait": // it neither reads nor writes any more
 		_, _ = io.WriteString(streams.Stdout(), "waiting\n")
 		<-ctx.Done()
 		return ctx.Err()
