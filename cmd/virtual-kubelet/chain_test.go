@@ -5,6 +5,9 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -25,8 +29,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/client-go/transport/spdy"
 
 	main "github.com/cloudveneto/caas/cmd/virtual-kubelet"
 	"github.com/cloudveneto/caas/internal/httpserver"
@@ -52,6 +58,26 @@ type chain struct {
 	cluster *interlinktest.Cluster
 	pods    *provider.Provider
 	kubelet string
+	// registry has the figures of API and sidecar.
+	registry *prometheus.Registry
+
+	mu      sync.Mutex
+	callers []net.Conn
+}
+
+// sessions are how many connections into pods the API and the sidecar have open.
+func (c *chain) sessions() float64 {
+	families, err := c.registry.Gather()
+	require.NoError(c.t, err)
+	open := 0.0
+	for _, family := range families {
+		if name := family.GetName(); name == "caas_interlink_sessions" || name == "caas_sidecar_sessions" {
+			for _, metric := range family.GetMetric() {
+				open += metric.GetGauge().GetValue()
+			}
+		}
+	}
+	return open
 }
 
 // background runs what blocks until the test ends.
@@ -74,9 +100,10 @@ func listen(t *testing.T, handler http.Handler) string {
 	return "http://" + server.Addr().String()
 }
 
-func startChain(t *testing.T) *chain {
+// startChain starts all hops, of which the first has at most limit connections open.
+func startChain(t *testing.T, limit int) *chain {
 	t.Helper()
-	c := &chain{t: t, cluster: interlinktest.NewCluster(t, "")}
+	c := &chain{t: t, cluster: interlinktest.NewCluster(t, ""), registry: prometheus.NewRegistry()}
 	target, err := kubernetes.NewForConfig(&rest.Config{Host: c.cluster.URL})
 	require.NoError(t, err)
 	remote := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}})
@@ -88,14 +115,14 @@ func startChain(t *testing.T) *chain {
 		return false, nil, nil
 	})
 	sidecar, err := plugin.New(plugin.Config{
-		Client: remote, LogClient: target, Upgrades: &http.Transport{}, Registry: prometheus.NewRegistry(),
+		Client: remote, LogClient: target, Upgrades: &http.Transport{}, Registry: c.registry,
 		Settings: plugin.Settings{Namespace: plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: "cms"}},
 	})
 	require.NoError(t, err)
 	background(t, sidecar.Run)
 	require.Eventually(t, func() bool { return sidecar.Ready(t.Context()) == nil }, chainPatient, time.Millisecond)
 	middle, err := gateway.New(gateway.Config{
-		PluginURL: listen(t, sidecar.Handler()), Authenticate: func(*http.Request) (string, error) { return "af", nil },
+		PluginURL: listen(t, sidecar.Handler()), Registry: c.registry, Authenticate: func(*http.Request) (string, error) { return "af", nil },
 	})
 	require.NoError(t, err)
 	base := listen(t, middle.Handler())
@@ -103,12 +130,12 @@ func startChain(t *testing.T) *chain {
 	require.NoError(t, err)
 	far, err := interlink.NewClient(interlink.ClientConfig{BaseURL: base, HTTP: &http.Client{Transport: transport}})
 	require.NoError(t, err)
-	c.provide(far)
+	c.provide(far, limit)
 	return c
 }
 
 // provide starts provider and kubelet port in front of far, with one pod that runs.
-func (c *chain) provide(far *interlink.Client) {
+func (c *chain) provide(far *interlink.Client, limit int) {
 	t := c.t
 	t.Helper()
 	pod := &corev1.Pod{
@@ -126,7 +153,7 @@ func (c *chain) provide(far *interlink.Client) {
 	background(t, c.pods.Run)
 	port, err := kubeletport.New(t.Context(), kubeletport.Config{
 		Address: "127.0.0.1:0", NodeName: "n", NodeAddress: "127.0.0.1", Client: reviewer(t),
-		Certificate: kubeletport.Certificate{SelfSigned: true}, Routes: api.PodHandlerConfig{}, Streams: main.Streams(c.pods),
+		Certificate: kubeletport.Certificate{SelfSigned: true}, Routes: api.PodHandlerConfig{}, Streams: main.Streams(c.pods), MaxStreams: limit,
 	})
 	require.NoError(t, err)
 	background(t, port.Run)
@@ -169,6 +196,83 @@ func reviewer(t *testing.T) *kubernetes.Clientset {
 
 func (c *chain) config() *rest.Config {
 	return &rest.Config{Host: c.kubelet, BearerToken: "any", TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+}
+
+// line puts a line before the kubelet port that kill cuts.
+func (c *chain) line() {
+	c.t.Helper()
+	target := strings.TrimPrefix(c.kubelet, "https://")
+	listener, err := (&net.ListenConfig{}).Listen(c.t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(c.t, err)
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := (&net.Dialer{}).DialContext(c.t.Context(), "tcp", target)
+			if !assert.NoError(c.t, err) {
+				_ = near.Close()
+				return
+			}
+			c.mu.Lock()
+			c.callers = append(c.callers, near, far)
+			c.mu.Unlock()
+			passing.Go(func() { _, _ = io.Copy(far, near) })
+			passing.Go(func() { _, _ = io.Copy(near, far) })
+		}
+	})
+	c.t.Cleanup(func() {
+		_ = listener.Close()
+		c.kill()
+		passing.Wait()
+	})
+	c.kubelet = "https://" + listener.Addr().String()
+}
+
+// kill cuts the lines of all callers.
+func (c *chain) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.callers {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // as when a process ends that has not read everything
+		}
+		_ = conn.Close()
+	}
+}
+
+// forwarding forwards ports of the pod, until stop.
+func (c *chain) forwarding(ports ...string) (addresses []string, stop func()) {
+	t := c.t
+	t.Helper()
+	transport, upgrader, err := spdy.RoundTripperFor(c.config())
+	require.NoError(t, err)
+	target, err := url.Parse(c.kubelet + "/portForward/user/p")
+	require.NoError(t, err)
+	for i := range ports {
+		ports[i] = "0:" + ports[i]
+	}
+	stopping, ready, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	forwarder, err := portforward.New(spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, target),
+		ports, stopping, ready, io.Discard, io.Discard)
+	require.NoError(t, err)
+	go func() { done <- forwarder.ForwardPorts() }()
+	select {
+	case <-ready:
+	case err := <-done:
+		require.NoError(t, err)
+	}
+	forwarded, err := forwarder.GetPorts()
+	require.NoError(t, err)
+	for _, port := range forwarded {
+		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", port.Local))
+	}
+	return addresses, func() {
+		close(stopping)
+		<-done
+	}
 }
 
 // executor asks the kubelet port as an API server does.

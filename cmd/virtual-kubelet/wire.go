@@ -175,8 +175,9 @@ func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.In
 			GetPods:               pods.GetPods,
 			GetPodsFromKubernetes: pods.GetPods,
 		},
-		Streams: streams{pods},
-		Log:     provider.LibraryLogger(logging.From(ctx)),
+		Streams:    streams{pods},
+		MaxStreams: s.MaxSessions,
+		Log:        provider.LibraryLogger(logging.From(ctx)),
 	})
 }
 

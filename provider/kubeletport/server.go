@@ -38,6 +38,9 @@ type Config struct {
 	Routes api.PodHandlerConfig
 	// Streams serves exec, attach and port-forward; nil answers 501.
 	Streams Streams
+	// MaxStreams bounds what Streams has open at one time, connections to ports among
+	// them; default 512. More are answered 429.
+	MaxStreams int
 	// Log writes what the libraries say.
 	Log log.Logger
 }
@@ -54,6 +57,9 @@ type Server struct {
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Address == "" || cfg.NodeName == "" || cfg.Client == nil {
 		return nil, errors.New("kubelet port: Address, NodeName and Client are required")
+	}
+	if cfg.MaxStreams <= 0 {
+		cfg.MaxStreams = 512
 	}
 	server := &Server{}
 	options := []nodeutil.WebhookAuthOption{withTimeout}
@@ -83,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubelet port: %w", err)
 	}
-	handler := nodeutil.WithAuth(auth, telemetry.Handler(streamRoutes(cfg.Streams, api.PodHandler(cfg.Routes, true)), "kubelet-port"))
+	handler := nodeutil.WithAuth(auth, telemetry.Handler(streamRoutes(cfg.Streams, cfg.MaxStreams, api.PodHandler(cfg.Routes, true)), "kubelet-port"))
 	server.http = &http.Server{
 		Handler:           withLogger(cfg.Log, handler),
 		ReadHeaderTimeout: 10 * time.Second,

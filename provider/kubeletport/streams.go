@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/tunnel"
 )
 
 const (
@@ -66,11 +68,11 @@ type Streams interface {
 }
 
 // streamRoutes serves the connections into pods, and everything else by next.
-func streamRoutes(streams Streams, next http.Handler) http.Handler {
+func streamRoutes(streams Streams, limit int, next http.Handler) http.Handler {
 	if streams == nil {
 		return next
 	}
-	s := server{streams}
+	s := server{streams: streams, open: make(chan struct{}, limit)}
 	router := mux.NewRouter()
 	methods := []string{http.MethodGet, http.MethodPost}
 	router.HandleFunc("/exec/{namespace}/{pod}/{container}", s.terminal(Exec)).Methods(methods...)
@@ -81,7 +83,24 @@ func streamRoutes(streams Streams, next http.Handler) http.Handler {
 	return router
 }
 
-type server struct{ streams Streams }
+// server serves connections into pods. open has one element for each of them that is
+// open, and one for each connection to a port.
+type server struct {
+	streams Streams
+	open    chan struct{}
+}
+
+// enter takes a place for one more; there is no waiting, because somebody sits before it.
+func (s server) enter() (leave func(), err error) {
+	select {
+	case s.open <- struct{}{}:
+		return func() { <-s.open }, nil
+	default:
+		return nil, fmt.Errorf("%w: %d connections into pods of this virtual node are open; close some and try again", errTooMany, cap(s.open))
+	}
+}
+
+var errTooMany = errors.New("no more connections are allowed")
 
 // terminal serves exec and attach. A caller who hangs up ends what runs behind it,
 // whatever its protocol.
@@ -90,10 +109,12 @@ func (s server) terminal(kind Kind) http.HandlerFunc {
 		vars := mux.Vars(r)
 		ctx, hangUp := context.WithCancel(r.Context())
 		defer hangUp()
-		if err := s.streams.Usable(ctx, kind, vars["namespace"], vars["pod"], vars["container"]); err != nil {
+		leave, err := s.admit(ctx, kind, vars)
+		if err != nil {
 			refuse(ctx, w, err)
 			return
 		}
+		defer leave()
 		// The library's context ends with ours, and when a SPDY caller says goodbye.
 		open := func(ctx context.Context, terminal *Terminal) error {
 			terminal.WantStdin = r.FormValue("input") == "1"
@@ -119,17 +140,26 @@ func (s server) terminal(kind Kind) http.HandlerFunc {
 	}
 }
 
+// admit takes a place for a connection that can be opened.
+func (s server) admit(ctx context.Context, kind Kind, vars map[string]string) (leave func(), err error) {
+	if err := s.streams.Usable(ctx, kind, vars["namespace"], vars["pod"], vars["container"]); err != nil {
+		return nil, err
+	}
+	return s.enter()
+}
+
 // forward serves port-forward: many connections to ports, for as long as the caller
 // stays.
 func (s server) forward(w http.ResponseWriter, r *http.Request) {
 	vars := mux.Vars(r)
 	ctx, hangUp := context.WithCancel(r.Context())
 	defer hangUp()
-	err := s.streams.Usable(ctx, PortForward, vars["namespace"], vars["pod"], "")
+	leave, err := s.admit(ctx, PortForward, vars)
 	if err != nil {
 		refuse(ctx, w, err)
 		return
 	}
+	defer leave()
 	port, end, err := s.streams.Forward(ctx, vars["namespace"], vars["pod"])
 	if err != nil {
 		refuse(ctx, w, err)
@@ -137,6 +167,11 @@ func (s server) forward(w http.ResponseWriter, r *http.Request) {
 	}
 	defer end()
 	serve := api.HandlePortForward(func(_ context.Context, _, _ string, number int32, stream io.ReadWriteCloser) error {
+		leave, err := s.enter()
+		if err != nil {
+			return err
+		}
+		defer leave()
 		return port(ctx, number, stream)
 	}, api.WithPortForwardStreamIdleTimeout(streamIdle), api.WithPortForwardCreationTimeout(streamCreation))
 	serve(&watchedWriter{ResponseWriter: w, hangUp: hangUp}, r.WithContext(ctx))
@@ -147,6 +182,8 @@ func refuse(ctx context.Context, w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, ErrNotOffered):
 		code = http.StatusNotImplemented
+	case errors.Is(err, errTooMany):
+		code = http.StatusTooManyRequests
 	case errdefs.IsNotFound(err):
 		code = http.StatusNotFound
 	case errdefs.IsInvalidInput(err):
@@ -175,21 +212,9 @@ func (w *watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	held := io.LimitReader(buffer.Reader, int64(buffer.Reader.Buffered()))
-	watched := &watchedConn{Conn: conn, hangUp: w.hangUp}
+	// Nobody is left to be told when a caller hangs up, whether or not what he has sent
+	// before is read.
+	watched := tunnel.Watch(conn, w.hangUp)
 	// net/http may have read ahead; what it holds comes first.
 	return watched, bufio.NewReadWriter(bufio.NewReader(io.MultiReader(held, watched)), bufio.NewWriter(watched)), nil
-}
-
-type watchedConn struct {
-	net.Conn
-
-	hangUp func()
-}
-
-func (c *watchedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.hangUp()
-	}
-	return n, err
 }

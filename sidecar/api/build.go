@@ -40,6 +40,7 @@ func (s *Settings) Gateway() Limits {
 		RequestsPerClient: s.Limits.RequestsPerClient,
 		StreamsPerClient:  s.Limits.StreamsPerClient,
 		SessionsPerClient: s.Limits.SessionsPerClient,
+		Sessions:          s.Limits.Sessions,
 		SessionIdle:       duration(s.Limits.SessionIdle),
 		Patience:          duration(s.Limits.Patience),
 		PluginTimeout:     duration(s.Limits.PluginTimeout),

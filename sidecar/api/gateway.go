@@ -66,9 +66,11 @@ type Limits struct {
 	StreamsPerClient  int
 	// SessionsPerClient bounds what one caller has upgraded at one time (exec, attach,
 	// port-forward), so that these cannot shut out its logs and statuses; default 512.
-	SessionsPerClient int
-	// SessionIdle is how long nothing may move in an upgraded connection, not even the
-	// pings of its ends; default 5 min.
+	// Sessions bounds those of all callers; default 4096. More are refused at once:
+	// somebody sits before each.
+	SessionsPerClient, Sessions int
+	// SessionIdle is how long nothing may move in an upgraded connection; default 4 h,
+	// a kubelet's own limit. A caller that stops reading is not cut off before.
 	SessionIdle time.Duration
 	// Patience is how long a request waits for its turn; default 30 s.
 	Patience time.Duration
@@ -82,7 +84,8 @@ func (l *Limits) complete() {
 	l.RequestsPerClient = orDefault(l.RequestsPerClient, 256)
 	l.StreamsPerClient = orDefault(l.StreamsPerClient, 1024)
 	l.SessionsPerClient = orDefault(l.SessionsPerClient, 512)
-	l.SessionIdle = orDefault(l.SessionIdle, 5*time.Minute)
+	l.Sessions = orDefault(l.Sessions, 4096)
+	l.SessionIdle = orDefault(l.SessionIdle, 4*time.Hour)
 	l.Patience = orDefault(l.Patience, 30*time.Second)
 	l.PluginTimeout = orDefault(l.PluginTimeout, 2*time.Minute)
 }
@@ -110,6 +113,8 @@ type Gateway struct {
 	cache    *cache
 	turns    *turns
 	buffered *semaphore.Weighted
+	// sessions has one element per upgraded connection.
+	sessions chan struct{}
 	// opened counts upgraded connections by kind; open is how many there are now.
 	opened *prometheus.CounterVec
 	open   *prometheus.GaugeVec
@@ -138,6 +143,7 @@ func New(cfg Config) (*Gateway, error) {
 		cache:    newCache(cfg.Cache),
 		turns:    newTurns(cfg.Limits),
 		buffered: semaphore.NewWeighted(cfg.Limits.MaxBuffered),
+		sessions: make(chan struct{}, cfg.Limits.Sessions),
 	}
 	if err := gateway.register(cfg.Registry); err != nil {
 		return nil, err

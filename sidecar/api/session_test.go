@@ -175,7 +175,7 @@ func TestHangUpReachesTheCluster(t *testing.T) {
 	done := waiting(ctx, t, client)
 	hangUp()
 	require.ErrorIs(t, <-done, context.Canceled)
-	require.Eventually(t, func() bool { return cluster.Open() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return cluster.Open() == 0 && cluster.Running() == 0 }, 10*time.Second, time.Millisecond)
 }
 
 func TestClusterHangsUp(t *testing.T) {
@@ -195,21 +195,29 @@ func TestClusterHangsUp(t *testing.T) {
 
 func TestSessionsAreLimited(t *testing.T) {
 	t.Parallel()
-	cluster := interlinktest.NewCluster(t, "")
-	client := sessionClient(t, serve(t, api.Config{
-		PluginURL: sessionPlugin(t, cluster, sessionOffer),
-		Limits:    api.Limits{SessionsPerClient: 1, Patience: 20 * time.Millisecond},
-	}))
-	ctx, hangUp := context.WithCancel(t.Context())
-	done := waiting(ctx, t, client)
-	err := client.Exec(t.Context(), &interlink.Terminal{PodUID: sleepUID, Command: []string{"cat"}, Stdout: io.Discard})
-	require.ErrorContains(t, err, "too many requests")
-	hangUp()
-	<-done
-	require.Eventually(t, func() bool {
-		err := client.Exec(t.Context(), &interlink.Terminal{PodUID: sleepUID, Command: []string{"flood", "1"}, Stdout: io.Discard})
-		return err == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	for name, c := range map[string]struct {
+		limits api.Limits
+		text   string
+	}{
+		"each":         {api.Limits{SessionsPerClient: 1}, "429: this client has 1 connections into pods open, and no more are allowed"},
+		"all together": {api.Limits{Sessions: 1}, "429: 1 connections into pods are open here, and no more are allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := interlinktest.NewCluster(t, "")
+			client := sessionClient(t, serve(t, api.Config{PluginURL: sessionPlugin(t, cluster, sessionOffer), Limits: c.limits}))
+			ctx, hangUp := context.WithCancel(t.Context())
+			done := waiting(ctx, t, client)
+			err := client.Exec(t.Context(), &interlink.Terminal{PodUID: sleepUID, Command: []string{"cat"}, Stdout: io.Discard})
+			require.ErrorContains(t, err, c.text)
+			hangUp()
+			<-done
+			require.Eventually(t, func() bool {
+				err := client.Exec(t.Context(), &interlink.Terminal{PodUID: sleepUID, Command: []string{"flood", "1"}, Stdout: io.Discard})
+				return err == nil
+			}, 10*time.Second, 10*time.Millisecond)
+		})
+	}
 }
 
 func TestSessionsEndWithTheServer(t *testing.T) {

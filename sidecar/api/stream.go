@@ -48,6 +48,12 @@ func (g *Gateway) session(x *exchange) error {
 	case !tunnel.IsUpgrade(x.r):
 		return refuse(http.StatusBadRequest, "%s needs a connection that is upgraded to WebSocket or SPDY/3.1; does a proxy before this server drop the header Upgrade?", kind)
 	}
+	select {
+	case g.sessions <- struct{}{}:
+		defer func() { <-g.sessions }()
+	default:
+		return refuse(http.StatusTooManyRequests, "%d connections into pods are open here, and no more are allowed; try again later", cap(g.sessions))
+	}
 	proxy, err := g.proxy(x)
 	if err != nil {
 		return err

@@ -75,6 +75,11 @@ func (t *turns) take(ctx context.Context, kind kind, client string) (buffered *s
 		return slots.buffered, done, nil
 	default:
 	}
+	if kind == sessions { // somebody sits before it
+		t.leave(key)
+		return nil, nil, refuse(http.StatusTooManyRequests,
+			"this client has %d connections into pods open, and no more are allowed; close some and try again", t.size[kind])
+	}
 	patience := time.NewTimer(t.patience)
 	defer patience.Stop()
 	select {

@@ -101,8 +101,8 @@ func (s *Settings) validateLimits(p *problems) {
 	for name, value := range map[string]int64{
 		"Limits.MaxBodyBytes": l.MaxBodyBytes, "Limits.MaxBufferedBytes": l.MaxBufferedBytes,
 		"Limits.RequestsPerClient": int64(l.RequestsPerClient), "Limits.StreamsPerClient": int64(l.StreamsPerClient),
-		"Limits.SessionsPerClient": int64(l.SessionsPerClient),
-		"StatusCache.MaxPods":      int64(c.MaxPods), "StatusCache.MaxBytes": c.MaxBytes,
+		"Limits.SessionsPerClient": int64(l.SessionsPerClient), "Limits.Sessions": int64(l.Sessions),
+		"StatusCache.MaxPods": int64(c.MaxPods), "StatusCache.MaxBytes": c.MaxBytes,
 	} {
 		p.check(value < 0, "%s %d: must not be negative", name, value)
 	}
