@@ -18,14 +18,11 @@ import (
 
 	"github.com/gorilla/websocket"
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
 
 	"github.com/cloudveneto/caas/internal/tunnel"
 )
 
 const (
-	// streamPings is how often SPDY asks whether the far end is there.
-	streamPings = 5 * time.Second
 	// upgradeTimeout bounds the time until a connection is upgraded: the far end's
 	// cluster has to reach the pod's node.
 	upgradeTimeout = time.Minute
@@ -169,11 +166,11 @@ func (d *dialer) NewConnection(answer *http.Response) (httpstream.Connection, er
 	if conn == nil {
 		return nil, errors.New("the connection cannot be written to")
 	}
-	connection, err := spdy.NewClientConnectionWithPings(conn, streamPings)
+	spdy, err := newConnection(conn)
 	if err != nil {
 		return nil, err
 	}
-	return &ending{Connection: connection, told: &d.ended}, nil
+	return &ending{Connection: spdy, told: &d.ended}, nil
 }
 
 func (d *dialer) take(conn net.Conn) {

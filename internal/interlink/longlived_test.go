@@ -170,32 +170,40 @@ func (c *untimedConn) SetReadDeadline(at time.Time) error {
 // or piles up, and the reader gets every byte.
 func TestReaderThatStalls(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range []string{"websocket", "spdy"} {
-		t.Run(protocol, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		protocol string
+		size     int
+		stall    time.Duration
+	}{
+		"in the middle":           {"websocket", 64 << 20, time.Second}, // more than all buffers of the kernel
+		"in the middle, by SPDY":  {"spdy", 64 << 20, time.Second},
+		"before the end":          {"websocket", 3 << 20, 7 * time.Second}, // longer than until the first ping
+		"before the end, by SPDY": {"spdy", 3 << 20, 7 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cluster := interlinktest.NewCluster(t, "")
-			cluster.NoWebSocket.Store(protocol == "spdy")
+			cluster.NoWebSocket.Store(c.protocol == "spdy")
 			network := &untimed{}
 			transport := &http.Transport{DialContext: network.dial, DisableKeepAlives: true}
 			client, err := interlink.NewClient(interlink.ClientConfig{BaseURL: cluster.URL, HTTP: &http.Client{Transport: transport}})
 			require.NoError(t, err)
-			const size = 64 << 20 // more than all buffers of the kernel
 			from, to := io.Pipe()
 			done := make(chan error, 1)
 			go func() {
-				err := client.Exec(t.Context(), &interlink.Terminal{PodUID: "u", Command: []string{"flood", strconv.Itoa(size)}, Stdout: to})
+				err := client.Exec(t.Context(), &interlink.Terminal{PodUID: "u", Command: []string{"flood", strconv.Itoa(c.size)}, Stdout: to})
 				_ = to.CloseWithError(err)
 				done <- err
 			}()
 			read, err := io.ReadFull(from, make([]byte, 1<<20))
 			require.NoError(t, err)
-			<-time.NewTimer(time.Second).C
-			assert.EqualValues(t, 1, cluster.Running(), "the command waits")
+			<-time.NewTimer(c.stall).C
+			assert.Equal(t, c.size > 32<<20, cluster.Running() == 1, "the command waits, or has said everything")
 			assert.Zero(t, network.deadlines.Load(), "nothing limits the time")
 			rest, err := io.Copy(io.Discard, from)
 			require.NoError(t, err)
 			require.NoError(t, <-done)
-			assert.EqualValues(t, size, int64(read)+rest)
+			assert.EqualValues(t, c.size, int64(read)+rest)
 		})
 	}
 }

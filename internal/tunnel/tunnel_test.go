@@ -234,6 +234,35 @@ func TestSlowReaderGetsTheLastWords(t *testing.T) {
 	require.NoError(t, soon(t, ended))
 }
 
+// TestGentleClose: a server that has said everything closes, while its peer reads
+// slowly and sends pings.
+func TestGentleClose(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	closed := make(chan error, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+		_, _ = conn.Write(make([]byte, size))
+		closed <- tunnel.Gentle(tunnel.Watch(conn, func() {})).Close()
+	}))
+	t.Cleanup(server.Close)
+	conn, reader, _ := dial(t, strings.TrimPrefix(server.URL, "http://"), "/", "")
+	for range 20 {
+		<-time.NewTimer(20 * time.Millisecond).C
+		_, err := conn.Write([]byte("ping"))
+		require.NoError(t, err)
+	}
+	n, err := io.Copy(io.Discard, reader)
+	require.NoError(t, err)
+	assert.EqualValues(t, size, n)
+	require.NoError(t, conn.Close())
+	require.NoError(t, soon(t, closed))
+}
+
 // TestSPDYInsideWebSocket: the far side gets SPDY, and the caller the protocol that
 // the far side has chosen.
 func TestSPDYInsideWebSocket(t *testing.T) {

@@ -214,7 +214,7 @@ func (w *watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	held := io.LimitReader(buffer.Reader, int64(buffer.Reader.Buffered()))
 	// Nobody is left to be told when a caller hangs up, whether or not what he has sent
 	// before is read.
-	watched := tunnel.Watch(conn, w.hangUp)
+	watched := tunnel.Gentle(tunnel.Watch(conn, w.hangUp))
 	// net/http may have read ahead; what it holds comes first.
 	return watched, bufio.NewReadWriter(bufio.NewReader(io.MultiReader(held, watched)), bufio.NewWriter(watched)), nil
 }
