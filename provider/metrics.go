@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudveneto/caas/internal/interlink"
 )
 
 // metrics are the provider's figures, all named virtual_kubelet_….
@@ -16,6 +18,8 @@ type metrics struct {
 	reconnects prometheus.Counter
 	orphans    prometheus.Counter
 	inFlight   *prometheus.GaugeVec
+	sessions   *prometheus.GaugeVec
+	opened     *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
@@ -37,6 +41,12 @@ func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "requests_in_flight", Help: "Requests to the far end under way.",
 		}, []string{"operation"}),
+		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "sessions", Help: "Connections into pods that are open; for port-forward, callers.",
+		}, []string{"kind"}),
+		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "sessions_total", Help: "Connections into pods that were asked for.",
+		}, []string{"kind"}),
 	}
 	if registry == nil {
 		return m, nil
@@ -44,7 +54,7 @@ func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "pods", Help: "Pods in the table, those being removed included.",
 	}, func() float64 { return float64(pods.size()) })
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.retries, m.reconnects, m.orphans, m.inFlight, size} {
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.retries, m.reconnects, m.orphans, m.inFlight, m.sessions, m.opened, size} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -55,6 +65,14 @@ func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
 // track counts a request as under way until the returned function is called.
 func (m *metrics) track(operation string) func() {
 	gauge := m.inFlight.WithLabelValues(operation)
+	gauge.Inc()
+	return gauge.Dec
+}
+
+// session counts a connection into a pod as open until the returned function is called.
+func (m *metrics) session(kind interlink.StreamKind) func() {
+	m.opened.WithLabelValues(string(kind)).Inc()
+	gauge := m.sessions.WithLabelValues(string(kind))
 	gauge.Inc()
 	return gauge.Dec
 }

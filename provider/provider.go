@@ -45,6 +45,18 @@ type FarEnd interface {
 	Watch(ctx context.Context, request interlink.WatchRequest, handle func(interlink.StatusEvent) error) error
 }
 
+// Sessions opens connections into pods. Every method MAY be called by many
+// goroutines at once.
+type Sessions interface {
+	// Exec runs a command until it ends or ctx is done; a command that fails is a
+	// k8s.io/utils/exec.ExitError, unwrapped.
+	Exec(ctx context.Context, terminal *interlink.Terminal) error
+	// Attach connects to a container's main process until it ends or ctx is done.
+	Attach(ctx context.Context, terminal *interlink.Terminal) error
+	// Forwarder reaches the ports of the pod with a UID; the caller closes it.
+	Forwarder(uid string) *interlink.Forwarder
+}
+
 // Bundler collects what a pod references.
 type Bundler interface {
 	// Collect returns the request that creates pod at the far end. It does not
@@ -59,7 +71,9 @@ type Config struct {
 	ClusterID string
 	Client    kubernetes.Interface
 	FarEnd    FarEnd
-	Bundler   Bundler
+	// Sessions serves exec, attach and port-forward; without it there are none.
+	Sessions Sessions
+	Bundler  Bundler
 	// Recorder receives the events that users see.
 	Recorder record.EventRecorder
 	// Metrics is where the provider registers its collectors; nil registers nowhere.
@@ -104,7 +118,10 @@ func (c *Config) complete() error {
 }
 
 // features is what the far end can do beyond upstream.
-type features struct{ stream, references, idempotent bool }
+type features struct {
+	stream, references, idempotent bool
+	exec, attach, forward          bool
+}
 
 // Provider implements virtual-kubelet's PodLifecycleHandler and PodNotifier.
 type Provider struct {
@@ -166,6 +183,9 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 		stream:     ping.Has(interlink.ExtensionStatusStream),
 		references: ping.Has(interlink.ExtensionReferences),
 		idempotent: ping.Has(interlink.ExtensionIdempotent),
+		exec:       ping.Has(interlink.ExtensionExec),
+		attach:     ping.Has(interlink.ExtensionAttach),
+		forward:    ping.Has(interlink.ExtensionPortForward),
 	}
 	before := p.features.Swap(next)
 	p.knownOnce.Do(func() { close(p.known) })

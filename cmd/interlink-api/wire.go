@@ -24,7 +24,7 @@ func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) err
 	if err != nil {
 		return err
 	}
-	gatewayConfig.WrapTransport, gatewayConfig.Registry = telemetry.Transport, registry
+	gatewayConfig.WrapTransport, gatewayConfig.WrapUpgrade, gatewayConfig.Registry = telemetry.Transport, telemetry.Upgrade, registry
 	gateway, err := api.New(gatewayConfig)
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/logging"
@@ -22,9 +21,9 @@ var errUnknown = errors.New("the target cluster has not said yet who the sidecar
 // sidecar is the plugin behind servers that are there before it: who the sidecar is, and so what it may see, only the target
 // cluster can say.
 type sidecar struct {
-	settings          *file
-	client, logClient *kubernetes.Clientset
-	registry          *prometheus.Registry
+	settings *file
+	target   *target
+	registry *prometheus.Registry
 
 	working atomic.Pointer[working]
 }
@@ -57,10 +56,12 @@ func (s *sidecar) ready(ctx context.Context) error {
 // work finds out who the sidecar is and runs the plugin. It ends with ctx before there is a plugin, and with lasting
 // afterwards.
 func (s *sidecar) work(ctx, lasting context.Context) error {
-	if becomeTenant(ctx, s.client, s.settings) != nil {
+	if becomeTenant(ctx, s.target.client, s.settings) != nil {
 		return nil // it is to end before it began
 	}
-	p, err := plugin.New(plugin.Config{Client: s.client, LogClient: s.logClient, Settings: s.settings.Settings, Registry: s.registry})
+	p, err := plugin.New(plugin.Config{
+		Client: s.target.client, LogClient: s.target.logs, Upgrades: s.target.upgrades, Settings: s.settings.Settings, Registry: s.registry,
+	})
 	if err != nil {
 		return err
 	}

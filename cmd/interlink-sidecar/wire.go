@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,11 +27,11 @@ func serve(ctx context.Context, settings *file) error {
 	}
 	defer flush()
 
-	client, logClient, err := clients(settings)
+	target, err := reach(settings)
 	if err != nil {
 		return err
 	}
-	s := &sidecar{settings: settings, client: client, logClient: logClient, registry: registry}
+	s := &sidecar{settings: settings, target: target, registry: registry}
 	server, err := httpserver.New(httpserver.Config{
 		Name: "plugin", Address: settings.Listen, TLS: settings.serverTLS(),
 		MaxBody: max(settings.MaxCreateBytes, settings.MaxStatusBytes),
@@ -63,16 +64,26 @@ func run(ctx context.Context, s *sidecar, servers []*httpserver.Server) error {
 	return errors.Join(err, following.Wait())
 }
 
-// clients returns one client for everything and one for logs. Logs use a connection
+// target is how the target cluster is reached.
+type target struct {
+	client, logs *kubernetes.Clientset
+	// upgrades sends requests that take over their connection.
+	upgrades http.RoundTripper
+}
+
+// reach makes one client for everything and one for logs. Logs use a connection
 // each: in a shared one, a fast log would hold up creates and watches.
-func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
+func reach(settings *file) (*target, error) {
 	config, err := targetCluster(settings)
 	if err != nil {
-		return nil, nil, fmt.Errorf("target cluster: %w", err)
+		return nil, fmt.Errorf("target cluster: %w", err)
 	}
 	config.QPS, config.Burst = settings.QPS, settings.Burst
 	config.WarningHandlerWithContext = quietly{}
 	config.UserAgent = "interlink-sidecar"
+	upgrading := rest.CopyConfig(config)
+	upgrading.NextProtos = []string{"http/1.1"}
+	upgrading.Wrap(telemetry.Upgrade)
 	config.Wrap(telemetry.Transport)
 	own := rest.CopyConfig(config)
 	own.NextProtos = []string{"http/1.1"}
@@ -80,10 +91,11 @@ func clients(settings *file) (client, logs *kubernetes.Clientset, err error) {
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, clientErr := newClient(config)
 	logs, logsErr := newClient(own)
-	if err := errors.Join(clientErr, logsErr); err != nil {
-		return nil, nil, fmt.Errorf("target cluster: %w", err)
+	upgrades, upgradesErr := rest.TransportFor(upgrading)
+	if err := errors.Join(clientErr, logsErr, upgradesErr); err != nil {
+		return nil, fmt.Errorf("target cluster: %w", err)
 	}
-	return client, logs, nil
+	return &target{client: client, logs: logs, upgrades: again{upgrades}}, nil
 }
 
 // newClient makes a client that stands the end of its token.

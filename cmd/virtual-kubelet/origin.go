@@ -92,6 +92,7 @@ func farEnd(far *settings.FarEnd) (*interlink.Client, error) {
 		BaseURL: far.BaseURL,
 		HTTP:    &http.Client{Transport: telemetry.Transport(transport)},
 		Token:   far.Token,
+		Streams: interlink.StreamConfig{Transport: transport, TLS: tlsConfig, Wrap: telemetry.Upgrade},
 	})
 }
 

@@ -132,6 +132,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 		ClusterID:      s.ClusterID,
 		Client:         origin,
 		FarEnd:         far,
+		Sessions:       far,
 		Bundler:        collector,
 		Recorder:       recorder,
 		Metrics:        registry,
@@ -166,7 +167,9 @@ func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.In
 			GetPods:               pods.GetPods,
 			GetPodsFromKubernetes: pods.GetPods,
 		},
-		Log: provider.LibraryLogger(logging.From(ctx)),
+		Streams:    streams{pods},
+		MaxStreams: s.MaxSessions,
+		Log:        provider.LibraryLogger(logging.From(ctx)),
 	})
 }
 

@@ -21,6 +21,12 @@ const (
 	// ExtensionIdempotent says that /create of a known UID answers the same job id
 	// and writes nothing; /delete of an unknown UID succeeds.
 	ExtensionIdempotent Extension = "idempotent/v1"
+	// ExtensionExec says that PodStreamPath with StreamExec can be upgraded.
+	ExtensionExec Extension = "exec/v1"
+	// ExtensionAttach is ExtensionExec for StreamAttach.
+	ExtensionAttach Extension = "attach/v1"
+	// ExtensionPortForward is ExtensionExec for StreamPortForward.
+	ExtensionPortForward Extension = "port-forward/v1"
 )
 
 // Has reports whether the answer offers e end to end.

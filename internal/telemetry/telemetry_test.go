@@ -42,6 +42,7 @@ func TestNothingIsWrappedUnlessAskedFor(t *testing.T) {
 	telemetry.Flush(t.Context(), shutdown)
 	transport := &http.Transport{}
 	assert.Same(t, transport, telemetry.Transport(transport))
+	assert.Same(t, transport, telemetry.Upgrade(transport))
 	mux := http.NewServeMux()
 	assert.Same(t, mux, telemetry.Handler(mux, "test"))
 }
@@ -105,6 +106,13 @@ func TestTraceFollowsARequest(t *testing.T) {
 	_, _ = io.Copy(io.Discard, answer.Body)
 	require.NoError(t, answer.Body.Close())
 	assert.True(t, flushed, "streams need the flusher")
+	upgrade := telemetry.Upgrade(&http.Transport{DisableKeepAlives: true})
+	request, err = http.NewRequestWithContext(t.Context(), http.MethodPost, api.URL+"/exec?command=secret", nil)
+	require.NoError(t, err)
+	answer, err = upgrade.RoundTrip(request)
+	require.NoError(t, err)
+	_, _ = io.Copy(io.Discard, answer.Body)
+	require.NoError(t, answer.Body.Close())
 	api.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -112,8 +120,12 @@ func TestTraceFollowsARequest(t *testing.T) {
 
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
-	require.Len(t, kept.spans, 2)
+	require.Len(t, kept.spans, 4)
 	assert.Equal(t, kept.spans[0].GetTraceId(), kept.spans[1].GetTraceId(), "one trace over both ends")
 	names := []string{kept.spans[0].GetName(), kept.spans[1].GetName()}
 	assert.Contains(t, names, "api /create")
+	assert.Equal(t, kept.spans[2].GetTraceId(), kept.spans[3].GetTraceId(), "upgrades, too")
+	for _, span := range kept.spans {
+		assert.NotContains(t, span.String(), "secret", "a command is nobody's business")
+	}
 }

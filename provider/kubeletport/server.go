@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
 )
 
 // Config is what a Server needs.
@@ -35,6 +36,11 @@ type Config struct {
 	ClientCAs []byte
 	// Routes are what is served; a nil function answers 501.
 	Routes api.PodHandlerConfig
+	// Streams serves exec, attach and port-forward; nil answers 501.
+	Streams Streams
+	// MaxStreams bounds what Streams has open at one time, connections to ports among
+	// them; default 512. More are answered 429.
+	MaxStreams int
 	// Log writes what the libraries say.
 	Log log.Logger
 }
@@ -51,6 +57,9 @@ type Server struct {
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Address == "" || cfg.NodeName == "" || cfg.Client == nil {
 		return nil, errors.New("kubelet port: Address, NodeName and Client are required")
+	}
+	if cfg.MaxStreams <= 0 {
+		cfg.MaxStreams = 512
 	}
 	server := &Server{}
 	options := []nodeutil.WebhookAuthOption{withTimeout}
@@ -80,7 +89,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubelet port: %w", err)
 	}
-	handler := nodeutil.WithAuth(auth, api.PodHandler(cfg.Routes, true))
+	handler := nodeutil.WithAuth(auth, telemetry.Handler(streamRoutes(cfg.Streams, cfg.MaxStreams, api.PodHandler(cfg.Routes, true)), "kubelet-port"))
 	server.http = &http.Server{
 		Handler:           withLogger(cfg.Log, handler),
 		ReadHeaderTimeout: 10 * time.Second,

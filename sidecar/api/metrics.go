@@ -23,6 +23,12 @@ type measured struct {
 
 // register adds the gateway's metrics to registry; without one it does nothing.
 func (g *Gateway) register(registry *prometheus.Registry) error {
+	g.open = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "caas_interlink_sessions", Help: "Upgraded connections into pods that are open.",
+	}, []string{"kind"})
+	g.opened = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caas_interlink_sessions_total", Help: "Upgraded connections into pods that were opened.",
+	}, []string{"kind"})
 	if registry == nil {
 		return nil
 	}
@@ -34,6 +40,8 @@ func (g *Gateway) register(registry *prometheus.Registry) error {
 	g.plugin.http.Transport = &measured{next: g.plugin.http.Transport, duration: duration}
 	err := errors.Join(
 		registry.Register(duration),
+		registry.Register(g.open),
+		registry.Register(g.opened),
 		registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "caas_interlink_status_cache_pods", Help: "Pods in the status cache.",
 		}, func() float64 { pods, _ := g.cache.size(); return float64(pods) })),
@@ -70,7 +78,9 @@ func pluginRoute(path string) string {
 	switch path {
 	case interlink.PathCreate, interlink.PathStatus, interlink.PathDelete, interlink.PathLogs, interlink.PathWatch:
 		return path
-	default:
-		return extensionPrefix
 	}
+	if _, kind, ok := interlink.ParsePodStreamPath(path); ok {
+		return extensionPrefix + "pods/{uid}/" + string(kind)
+	}
+	return extensionPrefix
 }

@@ -36,6 +36,8 @@ type plugin struct {
 	base    string
 	http    *http.Client
 	timeout time.Duration
+	// upgrades sends the requests that take over their connection.
+	upgrades http.RoundTripper
 
 	mu      sync.Mutex
 	offered []interlink.Extension
@@ -60,7 +62,11 @@ func newPlugin(cfg Config) (*plugin, error) {
 		// A plugin has no business in sending pods and secrets elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &plugin{base: base, http: client, timeout: cfg.Limits.PluginTimeout}, nil
+	var upgrades http.RoundTripper = transport
+	if cfg.WrapUpgrade != nil {
+		upgrades = cfg.WrapUpgrade(transport)
+	}
+	return &plugin{base: base, http: client, timeout: cfg.Limits.PluginTimeout, upgrades: upgrades}, nil
 }
 
 // message is one request to the plugin.

@@ -19,6 +19,8 @@ const (
 	streams
 	// pings do not queue behind slow creates, or the node would look dead.
 	pings
+	// sessions are upgraded connections into pods.
+	sessions
 )
 
 // pingsPerClient is enough for one virtual kubelet that has lost its patience a few times.
@@ -51,7 +53,9 @@ type slots struct {
 
 func newTurns(limits Limits) *turns {
 	return &turns{
-		size:     map[kind]int{requests: limits.RequestsPerClient, streams: limits.StreamsPerClient, pings: pingsPerClient},
+		size: map[kind]int{
+			requests: limits.RequestsPerClient, streams: limits.StreamsPerClient, sessions: limits.SessionsPerClient, pings: pingsPerClient,
+		},
 		share:    max(limits.MaxBody, limits.MaxBuffered/2),
 		patience: limits.Patience,
 		lanes:    map[lane]*slots{},
@@ -70,6 +74,11 @@ func (t *turns) take(ctx context.Context, kind kind, client string) (buffered *s
 	case slots.open <- struct{}{}:
 		return slots.buffered, done, nil
 	default:
+	}
+	if kind == sessions { // somebody sits before it
+		t.leave(key)
+		return nil, nil, refuse(http.StatusTooManyRequests,
+			"this client has %d connections into pods open, and no more are allowed; close some and try again", t.size[kind])
 	}
 	patience := time.NewTimer(t.patience)
 	defer patience.Stop()

@@ -27,6 +27,8 @@ type metrics struct {
 	deletes *prometheus.CounterVec
 	streams prometheus.Gauge
 	events  prometheus.Counter
+	open    *prometheus.GaugeVec
+	opened  *prometheus.CounterVec
 }
 
 func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, error) {
@@ -48,12 +50,18 @@ func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, err
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "caas_sidecar_status_events_total", Help: "Events written to status streams.",
 		}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "caas_sidecar_sessions", Help: "Upgraded connections into pods that are open.",
+		}, []string{"kind"}),
+		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caas_sidecar_sessions_total", Help: "Upgraded connections into pods that were opened.",
+		}, []string{"kind"}),
 	}
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "caas_sidecar_pods", Help: "Created pods that the target cluster holds.",
 	}, func() float64 { return float64(pods.Len()) })
 	var problems []error
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.streams, m.events, size} {
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.streams, m.events, m.open, m.opened, size} {
 		problems = append(problems, registry.Register(collector))
 	}
 	if err := errors.Join(problems...); err != nil {

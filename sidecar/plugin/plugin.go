@@ -34,7 +34,11 @@ type Config struct {
 	// LogClient reads logs; connections of its own keep a fast log from slowing
 	// everything else. Default Client.
 	LogClient kubernetes.Interface
-	Settings  Settings
+	// Upgrades sends requests that take over their connection (exec, attach,
+	// port-forward) to the target cluster, by HTTP/1.1 and with the sidecar's
+	// credentials. Without it they are not offered.
+	Upgrades http.RoundTripper
+	Settings Settings
 	// Registry takes the metrics.
 	Registry *prometheus.Registry
 }
@@ -43,6 +47,7 @@ type Config struct {
 type Plugin struct {
 	settings Settings
 	logs     kubernetes.Interface
+	upgrades http.RoundTripper
 	table    *table.Table
 	applier  *apply.Applier
 	watcher  *watch.Watcher
@@ -51,6 +56,8 @@ type Plugin struct {
 	// creating bounds the creates that are worked on at once.
 	creating chan struct{}
 	bodies   bodies
+	// sessions bounds the connections into pods that are open at once.
+	sessions chan struct{}
 }
 
 // New returns a Plugin; Run starts it.
@@ -89,6 +96,7 @@ func New(config Config) (*Plugin, error) {
 		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
 		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
 		creating: make(chan struct{}, settings.MaxCreates), bodies: newBodies(settings),
+		upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
 	}, nil
 }
 
@@ -142,6 +150,7 @@ func (p *Plugin) Handler() http.Handler {
 	} {
 		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	}
+	router.HandleFunc(interlink.RoutePodStream, p.session).Methods(http.MethodGet, http.MethodPost)
 	router.Use(p.metrics.http.Mux, correlate)
 	return router
 }

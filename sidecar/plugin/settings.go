@@ -38,6 +38,12 @@ type Settings struct {
 	MaxStatusBytes int64 `json:"maxStatusBytes,omitempty"`
 	// MaxCreates bounds the creates that are worked on at once; default 256.
 	MaxCreates int `json:"maxCreates,omitempty"`
+	// MaxSessions bounds the connections into pods (exec, attach, port-forward) that
+	// are open at once; default 1024.
+	MaxSessions int `json:"maxSessions,omitempty"`
+	// SessionIdle is how long nothing may move in such a connection; default 4h, a
+	// kubelet's own limit. A caller that stops reading is not cut off before.
+	SessionIdle metav1.Duration `json:"sessionIdle"`
 	// RequestTimeout bounds one create or delete; default 1m.
 	RequestTimeout metav1.Duration `json:"requestTimeout"`
 	// TombstoneLife is how long a deleted pod cannot be created again; default 30m, at least 10m.
@@ -83,6 +89,8 @@ func (s *Settings) Complete() error {
 	fallback(&s.MaxCreateBytes, 32<<20)
 	fallback(&s.MaxStatusBytes, 128<<20)
 	fallback(&s.MaxCreates, 256)
+	fallback(&s.MaxSessions, 1024)
+	fallback(&s.SessionIdle.Duration, 4*time.Hour)
 	fallback(&s.RequestTimeout.Duration, time.Minute)
 	fallback(&s.TombstoneLife.Duration, 30*time.Minute)
 	if s.Capacity.NodeSelector == "" {
@@ -99,7 +107,7 @@ func (s *Settings) Complete() error {
 	}
 	for key, value := range map[string]int64{
 		"maxCreateBytes": s.MaxCreateBytes, "maxStatusBytes": s.MaxStatusBytes, "maxCreates": int64(s.MaxCreates),
-		"requestTimeout": int64(s.RequestTimeout.Duration),
+		"requestTimeout": int64(s.RequestTimeout.Duration), "maxSessions": int64(s.MaxSessions), "sessionIdle": int64(s.SessionIdle.Duration),
 	} {
 		if value < 1 {
 			problems = append(problems, fmt.Errorf("%s: %d: must be positive", key, value))

@@ -98,11 +98,13 @@ func (p *Plugin) ping(ctx context.Context, w http.ResponseWriter, r *http.Reques
 
 // offer is what the pods of selection can have.
 func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
-	return interlink.PingResponse{
-		Status:    "ok",
-		Resources: p.watcher.Capacity(selection),
-		PluginExtensions: []interlink.Extension{
-			interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
-		},
+	extensions := []interlink.Extension{
+		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
 	}
+	if p.upgrades != nil {
+		for _, kind := range interlink.StreamKinds() {
+			extensions = append(extensions, kind.Extension())
+		}
+	}
+	return interlink.PingResponse{Status: "ok", Resources: p.watcher.Capacity(selection), PluginExtensions: extensions}
 }

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/cloudveneto/caas/internal/lab"
+)
+
+// TestOffloadStreams is what users of the remote cluster do inside pods on the
+// virtual node: kubectl exec, cp, port-forward and attach.
+func TestOffloadStreams(t *testing.T) {
+	w := theWorld(t)
+	pod := w.shell("session", "mkdir /www; echo served >/www/index.html; httpd -p 8080 -h /www; sleep 3600")
+	w.create(t, pod)
+	w.awaitPhase(t, "session", corev1.PodRunning)
+	for name, test := range map[string]func(*testing.T, *world){
+		"exec: exit code and input":  execExitCode,
+		"exec: terminal and resize":  execTerminal,
+		"exec: hang-up":              execHangUp,
+		"exec: a session that waits": execIdle,
+		"cp both ways":               copyBothWays,
+		"port-forward":               forwardPort,
+		"attach":                     attachToMain,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, w) })
+	}
+}
+
+// command is kubectl against the remote cluster; it ends with the test.
+func (w *world) command(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cluster, err := w.lab.Cluster(lab.AF)
+	require.NoError(t, err)
+	return exec.CommandContext(ctx, w.lab.Kubectl(), append([]string{"--kubeconfig=" + cluster.Kubeconfig(), "--namespace=" + w.namespace}, args...)...)
+}
+
+func execExitCode(t *testing.T, w *world) {
+	command := w.command(t.Context(), t, "exec", "session", "--", "sh", "-c", "echo out; echo err >&2; exit 42")
+	var out, problems bytes.Buffer
+	command.Stdout, command.Stderr = &out, &problems
+	var ended *exec.ExitError
+	require.ErrorAs(t, command.Run(), &ended)
+	assert.Equal(t, 42, ended.ExitCode())
+	assert.Equal(t, "out\n", out.String())
+	assert.Contains(t, problems.String(), "err\n")
+
+	content := make([]byte, 16<<20)
+	_, err := rand.Read(content)
+	require.NoError(t, err)
+	sum := sha256.Sum256(content)
+	command = w.command(t.Context(), t, "exec", "-i", "session", "--", "sha256sum")
+	command.Stdin = bytes.NewReader(content)
+	answer, err := command.Output()
+	require.NoError(t, err)
+	assert.Equal(t, hex.EncodeToString(sum[:])+"  -\n", string(answer), "the input arrives whole, and its end too")
+}
+
+// terminal is a pseudo terminal: what is typed at master is read by a program at tty.
+func terminal(t *testing.T) (master, tty *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = master.Close() })
+	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tty.Close() })
+	return master, tty
+}
+
+func resize(t *testing.T, master *os.File, columns, rows uint16) {
+	t.Helper()
+	require.NoError(t, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows}))
+}
+
+// screen collects what a terminal shows.
+type screen struct {
+	t     *testing.T
+	lines chan string
+}
+
+func watchScreen(t *testing.T, master *os.File) *screen {
+	t.Helper()
+	s := &screen{t: t, lines: make(chan string, 1000)}
+	go func() {
+		defer close(s.lines)
+		for scanner := bufio.NewScanner(master); scanner.Scan(); {
+			s.lines <- scanner.Text()
+		}
+	}()
+	return s
+}
+
+// await waits for a line that matches.
+func (s *screen) await(pattern string) {
+	s.t.Helper()
+	limit := time.NewTimer(30 * time.Second).C
+	var seen []string
+	for {
+		select {
+		case line, open := <-s.lines:
+			seen = append(seen, line)
+			if regexp.MustCompile(pattern).MatchString(line) {
+				return
+			}
+			require.True(s.t, open, "the terminal ended without %q: %q", pattern, seen)
+		case <-limit:
+			require.Fail(s.t, "not shown", "%q in %q", pattern, seen)
+		}
+	}
+}
+
+func execTerminal(t *testing.T, w *world) {
+	master, tty := terminal(t)
+	resize(t, master, 101, 31)
+	command := w.command(t.Context(), t, "exec", "-it", "session", "--", "sh")
+	command.Stdin, command.Stdout, command.Stderr = tty, tty, tty
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, command.Start())
+	shown := watchScreen(t, master)
+	kind := func(line string) {
+		_, err := io.WriteString(master, line+"\n")
+		require.NoError(t, err)
+	}
+	kind("tty; stty size")
+	shown.await(`/dev/pts/`)
+	shown.await(`^31 101\b`)
+	resize(t, master, 132, 50)
+	// The size arrives behind what is typed, so it is asked for until it is there.
+	kind("until stty size | grep -q '^50 132'; do sleep 0.1; done; echo size is $(stty size).")
+	shown.await(`^size is 50 132\.`)
+	kind("exit 7")
+	var ended *exec.ExitError
+	require.ErrorAs(t, command.Wait(), &ended)
+	assert.Equal(t, 7, ended.ExitCode())
+}
+
+func execHangUp(t *testing.T, w *world) {
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	command := w.command(ctx, t, "exec", "-i", "session", "--", "sh", "-c", "echo here; cat >/dev/null; touch /tmp/input-ended")
+	input, err := command.StdinPipe()
+	require.NoError(t, err)
+	defer func() { _ = input.Close() }()
+	output, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	line, err := bufio.NewReader(output).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "here\n", line)
+	hangUp() // kubectl is killed and says nothing
+	require.Error(t, command.Wait())
+	eventually(t.Context(), t, "the command's input ended", func() (bool, string) {
+		return w.command(t.Context(), t, "exec", "session", "--", "test", "-e", "/tmp/input-ended").Run() == nil, "it goes on"
+	})
+}
+
+// execIdle is longer than the 30 seconds after which virtual-kubelet's library closes
+// idle streams by default.
+func execIdle(t *testing.T, w *world) {
+	out, err := w.command(t.Context(), t, "exec", "session", "--", "sh", "-c", "sleep 75; echo awake").Output()
+	require.NoError(t, err)
+	assert.Equal(t, "awake\n", string(out))
+}
+
+func copyBothWays(t *testing.T, w *world) {
+	dir := t.TempDir()
+	content := make([]byte, 32<<20)
+	_, err := rand.Read(content)
+	require.NoError(t, err)
+	there := filepath.Join(dir, "there")
+	require.NoError(t, os.MkdirAll(filepath.Join(there, "nested"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(there, "nested", "data"), content, 0o600))
+	w.kubectl(t, "cp", there, "session:/tmp/there")
+	back := filepath.Join(dir, "back")
+	w.kubectl(t, "cp", "session:/tmp/there", back)
+	got, err := os.ReadFile(filepath.Join(back, "nested", "data"))
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(content, got), "the copy of the copy is the file")
+}
+
+func forwardPort(t *testing.T, w *world) {
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	command := w.command(ctx, t, "port-forward", "session", ":8080")
+	output, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	defer func() { stop(); _ = command.Wait() }()
+	line, err := bufio.NewReader(output).ReadString('\n')
+	require.NoError(t, err)
+	match := regexp.MustCompile(`127\.0\.0\.1:(\d+) ->`).FindStringSubmatch(line)
+	require.NotNil(t, match, line)
+	for range 20 {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+match[1]+"/index.html", nil)
+		require.NoError(t, err)
+		request.Close = true // each on a connection of its own
+		answer, err := (&http.Client{}).Do(request)
+		require.NoError(t, err)
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, errors.Join(err, answer.Body.Close()))
+		require.Equal(t, "served\n", string(body))
+	}
+}
+
+func attachToMain(t *testing.T, w *world) {
+	pod := w.shell("attached", "echo ready; read line; echo got $line")
+	pod.Spec.Containers[0].Stdin, pod.Spec.Containers[0].StdinOnce = true, true
+	w.create(t, pod)
+	w.awaitPhase(t, "attached", corev1.PodRunning)
+	command := w.command(t.Context(), t, "attach", "-i", "attached")
+	command.Stdin = strings.NewReader("hello\n")
+	out, err := command.Output()
+	require.NoError(t, err)
+	assert.Contains(t, string(out), "got hello")
+	w.awaitPhase(t, "attached", corev1.PodSucceeded)
+	assert.Contains(t, w.logs(t, "attached", "main"), "got hello")
+}
