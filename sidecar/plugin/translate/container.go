@@ -34,7 +34,7 @@ func (t *translation) container(at string, from *corev1.Container) corev1.Contai
 		ResizePolicy:             from.ResizePolicy,
 		RestartPolicy:            from.RestartPolicy,
 		RestartPolicyRules:       from.RestartPolicyRules,
-		VolumeMounts:             from.VolumeMounts,
+		VolumeMounts:             t.mounts(at, from.VolumeMounts),
 		VolumeDevices:            from.VolumeDevices,
 		LivenessProbe:            from.LivenessProbe,
 		ReadinessProbe:           from.ReadinessProbe,

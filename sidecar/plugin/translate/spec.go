@@ -16,6 +16,7 @@ import (
 func (t *translation) spec() corev1.PodSpec {
 	from := t.pod.Spec.DeepCopy()
 	t.refuseHost(from)
+	t.dropMetadata()
 	t.dropClusterLocal(from)
 	none := false
 	spec := corev1.PodSpec{
@@ -91,7 +92,7 @@ func (t *translation) dropClusterLocal(from *corev1.PodSpec) {
 	for _, field := range []string{"schedulingGroup", "evictionResponders"} {
 		t.dropIf(slices.Contains(set, field), "spec."+field, "belongs to the origin cluster's controllers")
 	}
-	t.dropIf(from.ServiceAccountName != "" && from.ServiceAccountName != "default", "spec.serviceAccountName", from.ServiceAccountName)
+	t.accounts(from)
 }
 
 func (t *translation) dropIf(set bool, field, detail string) {
@@ -129,9 +130,11 @@ func (t *translation) nodeSelector(from *corev1.PodSpec) map[string]string {
 			selector[key] = value
 		}
 	}
-	if left := len(from.NodeSelector) - len(selector); left > 0 {
-		t.dropped("spec.nodeSelector", fmt.Sprintf("%d of %d keys name labels of the origin's nodes", left, len(from.NodeSelector)))
+	if len(from.NodeSelector) > len(selector) {
+		left := beyond(slices.Sorted(maps.Keys(from.NodeSelector)), slices.Collect(maps.Keys(selector)))
+		t.dropped("spec.nodeSelector", "labels of the origin's nodes: "+strings.Join(left, ", "))
 	}
+	t.placed(selector)
 	maps.Copy(selector, t.policy.NodeSelector)
 	if len(selector) == 0 {
 		return nil

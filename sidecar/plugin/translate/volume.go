@@ -45,6 +45,7 @@ func (t *translation) volume(from *corev1.Volume) corev1.VolumeSource {
 		source.Secret.SecretName = t.secret(source.Secret.SecretName, is(source.Secret.Optional), at)
 		return corev1.VolumeSource{Secret: source.Secret}
 	case "projected", "downwardAPI":
+		t.checkSources(at, from)
 		return t.projected(at, from)
 	}
 	return t.mappedVolume(at, kind, from)
@@ -61,7 +62,11 @@ func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.
 		rule := &t.policy.Volumes[i]
 		if rule.Match.matches(t.pod.Namespace, kind, from) {
 			t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(&rule.Target)))
-			return *rule.Target.DeepCopy()
+			target := rule.Target.DeepCopy()
+			if readOnly(&from.VolumeSource) {
+				setReadOnly(target)
+			}
+			return *target
 		}
 	}
 	t.refuse(Problem{
