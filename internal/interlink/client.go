@@ -236,7 +236,7 @@ func statusError(operation string, answer *http.Response) error {
 // session makes a correlation id in upstream's form, for instance CreatePod#4711.
 func session(operation string) string {
 	names := map[string]string{
-		"ping": "PingInterLink", "create pod": "CreatePod", "delete pod": "DeletePod",
+		"ping": "PingInterLink", "create pod": "CreatePod", "update pod": "UpdatePod", "delete pod": "DeletePod",
 		"pod status": "GetStatus", "container log": "GetLogs", "status stream": "WatchStatus",
 		string(StreamExec): "Exec", string(StreamAttach): "Attach", string(StreamPortForward): "PortForward",
 	}

@@ -107,6 +107,9 @@ type PodDetail struct {
 	// OriginCluster and OriginNode repeat the annotations of the created pod.
 	OriginCluster string `json:"originCluster,omitempty"`
 	OriginNode    string `json:"originNode,omitempty"`
+	// Revision and RefreshAt repeat the marks that came with the pod or its last update.
+	Revision  string       `json:"revision,omitempty"`
+	RefreshAt *metav1.Time `json:"refreshAt,omitempty"`
 }
 
 // ReferencedObjects are objects that a pod references without mounting them.

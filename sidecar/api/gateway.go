@@ -103,6 +103,7 @@ func supported() []interlink.Extension {
 	return []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
 		interlink.ExtensionExec, interlink.ExtensionAttach, interlink.ExtensionPortForward,
+		interlink.ExtensionUpdate,
 	}
 }
 
@@ -166,6 +167,7 @@ func (g *Gateway) Handler(middleware ...mux.MiddlewareFunc) http.Handler {
 	router.Handle(interlink.PathPing, g.handle(pings, g.ping)).Methods(methods()...)
 	router.Handle(interlink.PathLogs, g.handle(streams, g.logs)).Methods(methods()...)
 	router.Handle(interlink.RoutePodStream, g.handle(sessions, g.session)).Methods(http.MethodGet, http.MethodPost)
+	router.Handle(interlink.RoutePodUpdate, g.handle(requests, g.update)).Methods(http.MethodPost, http.MethodPut)
 	router.PathPrefix(extensionPrefix).Handler(g.handle(streams, g.stream)).Methods(methods()...)
 	router.Use(middleware...)
 	return router

@@ -12,8 +12,9 @@ import (
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 )
 
-// Outcomes of /create, as a metric's label.
+// Outcomes of requests about pods, as a metric's label.
 const (
+	outcomeUpdated = "updated"
 	outcomeCreated = "created"
 	outcomeKnown   = "known"
 	outcomeRefused = "refused"
@@ -25,6 +26,8 @@ type metrics struct {
 	http    *httpserver.Metrics
 	creates *prometheus.CounterVec
 	deletes *prometheus.CounterVec
+	updates *prometheus.CounterVec
+	written prometheus.Counter
 	streams prometheus.Gauge
 	events  prometheus.Counter
 	open    *prometheus.GaugeVec
@@ -44,6 +47,12 @@ func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, err
 		deletes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "caas_sidecar_deletes_total", Help: "Requests to delete a pod, by outcome.",
 		}, []string{"outcome"}),
+		updates: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caas_sidecar_updates_total", Help: "Requests to update a pod, by outcome.",
+		}, []string{"outcome"}),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "caas_sidecar_objects_updated_total", Help: "ConfigMaps and Secrets of pods that were written because of updates.",
+		}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "caas_sidecar_status_streams", Help: "Open status streams.",
 		}),
@@ -61,7 +70,7 @@ func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, err
 		Name: "caas_sidecar_pods", Help: "Created pods that the target cluster holds.",
 	}, func() float64 { return float64(pods.Len()) })
 	var problems []error
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.streams, m.events, m.open, m.opened, size} {
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.updates, m.written, m.streams, m.events, m.open, m.opened, size} {
 		problems = append(problems, registry.Register(collector))
 	}
 	if err := errors.Join(problems...); err != nil {

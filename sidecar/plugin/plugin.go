@@ -150,6 +150,7 @@ func (p *Plugin) Handler() http.Handler {
 	} {
 		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	}
+	router.HandleFunc(interlink.RoutePodUpdate, p.update).Methods(http.MethodPost, http.MethodPut)
 	router.HandleFunc(interlink.RoutePodStream, p.session).Methods(http.MethodGet, http.MethodPost)
 	router.Use(p.metrics.http.Mux, correlate)
 	return router

@@ -100,6 +100,7 @@ func (p *Plugin) ping(ctx context.Context, w http.ResponseWriter, r *http.Reques
 func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
 	extensions := []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionUpdate,
 	}
 	if p.upgrades != nil {
 		for _, kind := range interlink.StreamKinds() {

@@ -4,8 +4,10 @@ package podstate
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
@@ -35,8 +37,19 @@ func True(pod *corev1.Pod) interlink.PodStatus {
 			}),
 			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
 			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
+			Revision:      pod.Annotations[interlink.AnnotationRevision],
+			RefreshAt:     refreshAt(pod),
 		},
 	}
+}
+
+// refreshAt is nil unless the mark says a time.
+func refreshAt(pod *corev1.Pod) *metav1.Time {
+	at, err := time.Parse(time.RFC3339, pod.Annotations[interlink.AnnotationRefreshAt])
+	if err != nil {
+		return nil
+	}
+	return &metav1.Time{Time: at}
 }
 
 func phase(pod *corev1.Pod) corev1.PodPhase {

@@ -20,7 +20,7 @@ func Trim(pod *corev1.Pod) *corev1.Pod {
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
 			Labels:                     pick(pod.Labels, translate.LabelManagedBy, translate.LabelUID, translate.LabelOrigin),
 			Annotations: pick(pod.Annotations, interlink.AnnotationOriginCluster, interlink.AnnotationOriginNode,
-				translate.AnnotationNamespace, translate.AnnotationName),
+				translate.AnnotationNamespace, translate.AnnotationName, interlink.AnnotationRevision, interlink.AnnotationRefreshAt),
 		},
 		Spec: corev1.PodSpec{
 			NodeName: pod.Spec.NodeName, RestartPolicy: pod.Spec.RestartPolicy, SchedulingGates: pod.Spec.SchedulingGates,

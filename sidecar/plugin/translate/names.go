@@ -18,14 +18,16 @@ const (
 	LabelUID = "offload.infn.it/uid"
 	// LabelOrigin is OriginLabel of the client that created the pod.
 	LabelOrigin = "offload.infn.it/origin"
-	// labelPrefix carries the origin's labels, so that no controller and no Service
+	// LabelPrefix carries the origin's labels, so that no controller and no Service
 	// of the target cluster adopts the pod.
-	labelPrefix = "labels.offload.infn.it/"
+	LabelPrefix = "labels.offload.infn.it/"
 
 	AnnotationNamespace = "offload.infn.it/namespace"
 	AnnotationName      = "offload.infn.it/name"
 	AnnotationSpecHash  = "offload.infn.it/spec-hash"
 	AnnotationReport    = "offload.infn.it/report"
+	// AnnotationApplied is what an update has to compare with, see Applied.
+	AnnotationApplied = "offload.infn.it/applied"
 	// AnnotationPolicy chooses between private and shared nodes of the target cluster.
 	AnnotationPolicy = "osn.infn.it/policy"
 
@@ -107,5 +109,5 @@ func remoteLabelKey(key string) string {
 	if len(name) > maxName {
 		name = name[:maxName-hashSize-1] + "_" + digest(key)
 	}
-	return labelPrefix + name
+	return LabelPrefix + name
 }

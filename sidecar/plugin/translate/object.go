@@ -132,7 +132,7 @@ func (t *translation) secretType(name string, from corev1.SecretType) corev1.Sec
 }
 
 func (t *translation) absent(kind, name string, optional bool, at string) {
-	if optional {
+	if optional || t.update {
 		return
 	}
 	entry := fmt.Sprintf("%s %s/%s (%s)", kind, t.pod.Namespace, name, at)
