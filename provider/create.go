@@ -30,11 +30,12 @@ const (
 
 // create sends the pod to the far end.
 func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
-	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{References: far.references})
+	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{References: far.references, Marks: far.update, Newest: p.newest})
 	if err != nil {
 		return p.notCollected(ctx, e, err)
 	}
 	p.dress(&request.Pod, e.jobID)
+	first := e.held == holdsNothing && !e.sent
 	// From here on the far end may hold the pod, whatever is heard of it.
 	p.table.change(e.uid, func(e *entry) {
 		if e.held == holdsNothing {
@@ -50,6 +51,9 @@ func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
 	}
 	p.metrics.creates.Observe(time.Since(begun).Seconds())
 	p.accepted(e.uid, created.PodJID, far)
+	if first && far.update {
+		p.sent(e.uid, request)
+	}
 	logging.From(ctx).Debug("pod created at the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid)
 	p.work.Add(e.uid)
 	return step{}

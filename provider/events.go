@@ -15,6 +15,7 @@ const (
 	EventRefused            = "Refused"
 	EventMissingObject      = "MissingObject"
 	EventRemoteCreateFailed = "RemoteCreateFailed"
+	EventRemoteUpdateFailed = "RemoteUpdateFailed"
 	EventRemotePodLost      = "RemotePodLost"
 	EventRemotePodDeleted   = "RemotePodDeleted"
 )

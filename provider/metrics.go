@@ -8,12 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/provider/follow"
 )
 
 // metrics are the provider's figures, all named virtual_kubelet_….
 type metrics struct {
 	creates    prometheus.Histogram
 	deletes    prometheus.Histogram
+	updates    prometheus.Histogram
+	updated    *prometheus.CounterVec
 	retries    prometheus.Counter
 	reconnects prometheus.Counter
 	orphans    prometheus.Counter
@@ -22,7 +25,7 @@ type metrics struct {
 	opened     *prometheus.CounterVec
 }
 
-func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
+func newMetrics(registry prometheus.Registerer, pods *table, follower *follow.Follower) (*metrics, error) {
 	const namespace = "virtual_kubelet"
 	histogram := func(name, help string) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -33,8 +36,12 @@ func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
 	}
 	m := &metrics{
-		creates:    histogram("create_seconds", "Time until the far end accepted a pod."),
-		deletes:    histogram("delete_seconds", "Time until the far end accepted the deletion of a pod."),
+		creates: histogram("create_seconds", "Time until the far end accepted a pod."),
+		deletes: histogram("delete_seconds", "Time until the far end accepted the deletion of a pod."),
+		updates: histogram("update_seconds", "Time until the far end had taken an update of a pod."),
+		updated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "updates_total", Help: "Updates of pods sent to the far end, by outcome: done, refused, failed.",
+		}, []string{"outcome"}),
 		retries:    counter("retries_total", "Steps of pods that failed and were put back."),
 		reconnects: counter("stream_ends_total", "Status streams that ended and were opened again."),
 		orphans:    counter("orphans_total", "Pods deleted at the far end because the origin does not have them."),
@@ -54,7 +61,15 @@ func newMetrics(registry prometheus.Registerer, pods *table) (*metrics, error) {
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "pods", Help: "Pods in the table, those being removed included.",
 	}, func() float64 { return float64(pods.size()) })
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.retries, m.reconnects, m.orphans, m.inFlight, m.sessions, m.opened, size} {
+	followed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "followed_objects", Help: "ConfigMaps and Secrets of pods that are watched.",
+	}, func() float64 {
+		if follower == nil {
+			return 0
+		}
+		return float64(follower.Watched())
+	})
+	for _, collector := range []prometheus.Collector{m.updates, m.updated, followed, m.creates, m.deletes, m.retries, m.reconnects, m.orphans, m.inFlight, m.sessions, m.opened, size} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -45,8 +45,9 @@ func (p *Provider) onDelete(object any) {
 // observe takes in the origin's object. A pod that was there when this process
 // started may be held by the far end already.
 func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
-	wake := false
+	wake, changed := false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
+		changed = !fresh && updatable(e.pod, pod)
 		wake = fresh || !e.present ||
 			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
 			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status))
@@ -58,8 +59,11 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 			e.written = nil
 		}
 	})
-	if wake {
+	switch {
+	case wake:
 		p.work.Add(pod.UID)
+	case changed:
+		p.work.AddAfter(pod.UID, p.cfg.Debounce)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	corev1informers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -28,6 +29,7 @@ import (
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/provider/bundle"
+	"github.com/cloudveneto/caas/provider/follow"
 )
 
 // FarEnd runs the pods. Every method MUST honour ctx and MAY be called by many
@@ -35,6 +37,9 @@ import (
 type FarEnd interface {
 	// Create starts a pod; interlink.IsRefused tells whether an error is final.
 	Create(ctx context.Context, request *interlink.CreateRequest) (interlink.Created, error)
+	// Update says what a pod and its objects have become; interlink.IsRefused tells
+	// whether an error is final for the pod, while its objects were taken over.
+	Update(ctx context.Context, request *interlink.CreateRequest) error
 	// Delete starts the deletion of a pod.
 	Delete(ctx context.Context, pod *corev1.Pod) error
 	// Status reports on pods; those it knows nothing of are left out.
@@ -59,8 +64,8 @@ type Sessions interface {
 
 // Bundler collects what a pod references.
 type Bundler interface {
-	// Collect returns the request that creates pod at the far end. It does not
-	// change pod. A bundle.MissingError is worth a retry, a bundle.RefusedError is not.
+	// Collect returns the request that creates or updates pod at the far end. It does
+	// not change pod. A bundle.MissingError is worth a retry, a bundle.RefusedError is not.
 	Collect(ctx context.Context, pod *corev1.Pod, options bundle.Options) (*interlink.CreateRequest, error)
 }
 
@@ -70,7 +75,10 @@ type Config struct {
 	NodeName  string
 	ClusterID string
 	Client    kubernetes.Interface
-	FarEnd    FarEnd
+	// Metadata follows the objects that pods reference; without it their changes do not
+	// reach pods that run.
+	Metadata metadata.Interface
+	FarEnd   FarEnd
 	// Sessions serves exec, attach and port-forward; without it there are none.
 	Sessions Sessions
 	Bundler  Bundler
@@ -82,6 +90,9 @@ type Config struct {
 	OnNode func(interlink.PingResponse)
 	// Workers is how many pods are worked on at once; default 32.
 	Workers int
+	// Debounce is how long changes of a pod and of its objects are collected before the
+	// far end is told; default 1 s.
+	Debounce time.Duration
 	// StatusInterval is the pause between polls of far ends without a stream; default 5 s.
 	StatusInterval time.Duration
 	// FirstStatusAfter is how long a new pod may stay without a status; default 250 ms. One that runs by then costs the
@@ -105,6 +116,9 @@ func (c *Config) complete() error {
 	if c.Workers == 0 {
 		c.Workers = 32
 	}
+	if c.Debounce == 0 {
+		c.Debounce = time.Second
+	}
 	if c.StatusInterval == 0 {
 		c.StatusInterval = 5 * time.Second
 	}
@@ -120,6 +134,7 @@ func (c *Config) complete() error {
 // features is what the far end can do beyond upstream.
 type features struct {
 	stream, references, idempotent bool
+	update                         bool
 	exec, attach, forward          bool
 }
 
@@ -134,6 +149,8 @@ type Provider struct {
 	// work brings pods further; dirty reports their status to the origin.
 	work  workqueue.TypedRateLimitingInterface[types.UID]
 	dirty workqueue.TypedDelayingInterface[types.UID]
+	// follower knows the versions of the objects that pods reference; nil without Metadata.
+	follower *follow.Follower
 	// features is nil until the far end answered its first ping.
 	features atomic.Pointer[features]
 	// known is closed with the first features.
@@ -151,7 +168,14 @@ func New(cfg Config) (*Provider, error) {
 		return nil, err
 	}
 	p := &Provider{cfg: cfg, table: newTable(), known: make(chan struct{})}
-	figures, err := newMetrics(cfg.Metrics, p.table)
+	if cfg.Metadata != nil {
+		follower, err := follow.New(follow.Config{Client: cfg.Metadata, Changed: p.objectChanged})
+		if err != nil {
+			return nil, err
+		}
+		p.follower = follower
+	}
+	figures, err := newMetrics(cfg.Metrics, p.table, p.follower)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +207,7 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 		stream:     ping.Has(interlink.ExtensionStatusStream),
 		references: ping.Has(interlink.ExtensionReferences),
 		idempotent: ping.Has(interlink.ExtensionIdempotent),
+		update:     ping.Has(interlink.ExtensionUpdate),
 		exec:       ping.Has(interlink.ExtensionExec),
 		attach:     ping.Has(interlink.ExtensionAttach),
 		forward:    ping.Has(interlink.ExtensionPortForward),
@@ -232,6 +257,9 @@ func (p *Provider) Run(ctx context.Context) error {
 		group.Go(func() error { p.publishLoop(ctx); return nil })
 	}
 	group.Go(func() error { p.statusLoop(ctx); return nil })
+	if p.follower != nil {
+		group.Go(func() error { return p.follower.Run(ctx) })
+	}
 	group.Go(func() error { return p.runPodController(ctx, controller) })
 	p.ready.Store(true)
 	defer p.ready.Store(false)

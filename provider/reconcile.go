@@ -80,18 +80,22 @@ func (p *Provider) reconcile(ctx context.Context, uid types.UID) step {
 	case e.orphan:
 		return p.verifyOrphan(ctx, &e)
 	case e.unwanted():
+		p.unfollow(uid)
 		return p.remove(ctx, &e, far)
 	case e.lost && e.held == holds:
 		return p.abandon(ctx, &e)
 	case podstatus.Terminal(&e.pod.Status) || e.final != nil || e.held == heldOnce:
+		p.unfollow(uid)
 		return step{}
 	case far == nil:
 		p.setWait(uid, "ContainerCreating", "waiting for the far end, which has not answered yet")
 		return step{}
 	case e.held == holds && e.suspect:
 		return p.confirm(ctx, &e)
-	case e.held == holds:
+	case e.held == holds && e.unmarked && !far.idempotent:
 		return p.mark(ctx, &e, far)
+	case e.held == holds:
+		return p.keepInStep(ctx, &e, far)
 	case e.held == holdsMaybe:
 		return p.settle(ctx, &e, far)
 	default:

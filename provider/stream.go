@@ -112,6 +112,7 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 			e.held, e.acceptedAt = holds, time.Now()
 		}
 		e.suspect, e.absences, e.wire, e.wait = false, 0, report, nil
+		wake = e.standing.learn(report.Detail) || wake
 		if report.JobID != "" {
 			e.jobID = report.JobID
 		}

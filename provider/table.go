@@ -63,6 +63,9 @@ type entry struct {
 	// said is the last event's text, so that the same trouble is told once.
 	said string
 
+	// standing is what updates go by, see keepInStep.
+	standing standing
+
 	// wire is the far end's last report; final overrules it. status is what was
 	// last reported to the origin.
 	wire   *interlink.PodStatus

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/cloudveneto/caas/internal/cli"
@@ -52,7 +53,11 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	events.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: origin.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "virtual-kubelet", Host: s.Node.Name})
-	node, pods, err := core(s, origin, far, recorder, registry)
+	objects, err := metadata.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("this cluster's client: %w", err)
+	}
+	node, pods, err := core(s, origin, objects, far, recorder, registry)
 	if err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func kubeletVersion(version string) string {
 }
 
 // core makes the node and the pods on it, who tell each other what the far end says.
-func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Client, recorder record.EventRecorder,
+func core(s *settings.Settings, origin kubernetes.Interface, objects metadata.Interface, far *interlink.Client, recorder record.EventRecorder,
 	registry prometheus.Registerer,
 ) (*virtualnode.Node, *provider.Provider, error) {
 	var pods *provider.Provider
@@ -131,6 +136,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 		NodeName:       s.Node.Name,
 		ClusterID:      s.ClusterID,
 		Client:         origin,
+		Metadata:       objects,
 		FarEnd:         far,
 		Sessions:       far,
 		Bundler:        collector,

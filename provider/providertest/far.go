@@ -23,6 +23,7 @@ import (
 func All() []interlink.Extension {
 	return []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionUpdate,
 	}
 }
 
@@ -321,8 +322,32 @@ func (f *Far) newRemote(pod corev1.Pod) *remote {
 			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
 			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
 		}
+		r.mark(&pod)
 	}
 	return r
+}
+
+// mark keeps the marks that came with a pod.
+func (r *remote) mark(pod *corev1.Pod) {
+	if r.status.Detail == nil {
+		return
+	}
+	detail := *r.status.Detail
+	detail.Revision, detail.RefreshAt = pod.Annotations[interlink.AnnotationRevision], nil
+	if at, err := time.Parse(time.RFC3339, pod.Annotations[interlink.AnnotationRefreshAt]); err == nil {
+		detail.RefreshAt = &metav1.Time{Time: at}
+	}
+	r.status.Detail = &detail
+}
+
+// Updates are the updates of a pod that were received so far.
+func (f *Far) Updates(t *testing.T, uid types.UID) []interlink.CreateRequest {
+	t.Helper()
+	var list []interlink.CreateRequest
+	for _, request := range f.Requests(interlink.PodUpdatePath(string(uid))) {
+		list = append(list, Decode[interlink.CreateRequest](t, request))
+	}
+	return list
 }
 
 // Decode reads the body of a recorded request.

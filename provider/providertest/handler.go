@@ -34,6 +34,9 @@ func (f *Far) handler() http.Handler {
 		}
 		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body})
 		serve, ok := routes[r.URL.Path]
+		if _, isUpdate := interlink.ParsePodUpdatePath(r.URL.Path); isUpdate && slices.Contains(f.options.Extensions, interlink.ExtensionUpdate) {
+			serve, ok = f.update, true
+		}
 		switch {
 		case down || (fault != nil && fault.CutBefore):
 			cut(w)
@@ -126,6 +129,29 @@ func (f *Far) create(w http.ResponseWriter, _ *http.Request, body []byte) {
 		f.send(interlink.StatusEvent{Type: interlink.EventStatus, Status: r.report()})
 	}
 	answer(w, interlink.Created{PodUID: string(uid), PodJID: "job-" + string(uid)})
+}
+
+func (f *Far) update(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var request interlink.CreateRequest
+	if err := json.Unmarshal(body, &request); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.pods[request.Pod.UID]
+	switch {
+	case !ok:
+		http.Error(w, "no such pod", http.StatusNotFound)
+		return
+	case r.deleting:
+		http.Error(w, "the pod is ending", http.StatusConflict)
+		return
+	}
+	r.pod = request.Pod
+	r.mark(&request.Pod)
+	f.send(interlink.StatusEvent{Type: interlink.EventStatus, Status: r.report()})
+	_, _ = io.WriteString(w, "updated")
 }
 
 func (f *Far) remove(w http.ResponseWriter, _ *http.Request, body []byte) {
