@@ -52,7 +52,7 @@ func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
 	p.metrics.creates.Observe(time.Since(begun).Seconds())
 	p.accepted(e.uid, created.PodJID, far)
 	if first && far.update {
-		p.sent(e.uid, request)
+		p.sent(e, request)
 	}
 	logging.From(ctx).Debug("pod created at the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid)
 	p.work.Add(e.uid)

@@ -162,14 +162,14 @@ func (p *Provider) update(ctx context.Context, e *entry, wanted bundle.Revision,
 	}
 	p.metrics.updates.Observe(time.Since(begun).Seconds())
 	p.metrics.updated.WithLabelValues(updateDone).Inc()
-	p.sent(e.uid, request)
+	p.sent(e, request)
 	logging.From(ctx).Debug("pod updated at the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid, "tokens", options.Update.Tokens)
 	return untilRefresh(bundle.MarksOf(&request.Pod))
 }
 
 // sent records what the far end holds now. Objects that cannot change are not followed.
-func (p *Provider) sent(uid types.UID, request *interlink.CreateRequest) {
-	p.table.change(uid, func(e *entry) {
+func (p *Provider) sent(e *entry, request *interlink.CreateRequest) {
+	p.table.change(e.uid, func(e *entry) {
 		if e.standing.failures > 0 {
 			e.said = "" // the next trouble is a new one
 		}
@@ -178,6 +178,7 @@ func (p *Provider) sent(uid types.UID, request *interlink.CreateRequest) {
 	if p.follower == nil {
 		return
 	}
+	p.follower.Refer(e.uid, bundle.References(e.pod))
 	settle := func(kind, namespace, name, version string, immutable *bool) {
 		if immutable != nil && *immutable {
 			p.follower.Settle(bundle.Reference{Kind: kind, Namespace: namespace, Name: name}, version)

@@ -124,24 +124,38 @@ func (f *Follower) watch(ctx context.Context, client metadata.ResourceInterface,
 		return version, err
 	}
 	defer stream.Stop()
-	for event := range stream.ResultChan() {
-		if event.Type == watch.Error {
-			err := apierrors.FromObject(event.Object)
-			if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-				return version, errExpired
+	for {
+		select {
+		case <-ctx.Done():
+			return version, ctx.Err()
+		case event, open := <-stream.ResultChan():
+			if !open {
+				return version, nil
 			}
-			return version, fmt.Errorf("watch: %w", err)
-		}
-		object, ok := event.Object.(metav1.Object)
-		if !ok || object.GetName() != s.reference.Name {
-			continue
-		}
-		version = object.GetResourceVersion()
-		if event.Type == watch.Deleted {
-			f.set(s, bundle.VersionAbsent)
-		} else {
-			f.set(s, version)
+			if version, err = f.take(s, event, version); err != nil {
+				return version, err
+			}
 		}
 	}
-	return version, nil
+}
+
+// take takes in one event and returns the version that the watch has come to.
+func (f *Follower) take(s *subject, event watch.Event, version string) (string, error) {
+	if event.Type == watch.Error {
+		err := apierrors.FromObject(event.Object)
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+			return version, errExpired
+		}
+		return version, fmt.Errorf("watch: %w", err)
+	}
+	object, ok := event.Object.(metav1.Object)
+	if !ok || object.GetName() != s.reference.Name {
+		return version, nil
+	}
+	if event.Type == watch.Deleted {
+		f.set(s, bundle.VersionAbsent)
+	} else {
+		f.set(s, object.GetResourceVersion())
+	}
+	return object.GetResourceVersion(), nil
 }

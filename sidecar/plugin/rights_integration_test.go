@@ -37,6 +37,11 @@ func TestRightsInDeploy(t *testing.T) {
 	assert.NotNil(t, s.statuses(request.Pod)[0].Containers[0].State.Waiting)
 	code, body, _ := s.call(http.MethodGet, interlink.PathLogs, interlink.LogRequest{PodUID: string(request.Pod.UID), ContainerName: "none"}, nil)
 	assert.Equal(t, http.StatusBadRequest, code, body)
+	update := asUpdate(request)
+	update.ConfigMaps[0].Data["a"] = "2"
+	update.Secrets[0].Data["k"] = []byte("other")
+	update.Pod.Annotations["note"] = "new"
+	s.updated(update)
 	s.delete(&request.Pod)
 	assert.Empty(t, s.pods(request.Pod.UID))
 }
