@@ -36,14 +36,15 @@ var errExpired = errors.New("the watch cannot go on from where it was")
 
 // follow watches an object until ctx is done.
 func (f *Follower) follow(ctx context.Context, s *subject) {
-	wait, limit := firstPause, lastPause
+	wait := firstPause
 	for {
+		limit := lastPause
 		err := f.attempt(ctx, s)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil, errors.Is(err, errExpired):
-			wait, limit = firstPause, lastPause
+			wait = firstPause
 		case apierrors.IsForbidden(err):
 			limit = forbiddenPause
 			if wait > lastPause {
@@ -52,7 +53,6 @@ func (f *Follower) follow(ctx context.Context, s *subject) {
 				})
 			}
 		default:
-			limit = lastPause
 			logging.From(ctx).Debug("object not followed", "kind", s.reference.Kind, "namespace", s.reference.Namespace, "object", s.reference.Name, "error", err)
 		}
 		if !pause(ctx, wait/2+rand.N(wait)) { //nolint:gosec // jitter is no secret
