@@ -95,7 +95,7 @@ func TestChangesOfAnObjectReachAllItsPodsByOneRead(t *testing.T) {
 	h := start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
 	h.put(configMap("deck", "one"), 10)
 	h.up()
-	const pods = 100
+	const pods = 300
 	for i := range pods {
 		h.add(newPod(fmt.Sprint("w", i), mounts("deck")))
 	}
