@@ -238,6 +238,7 @@ func session(operation string) string {
 	names := map[string]string{
 		"ping": "PingInterLink", "create pod": "CreatePod", "update pod": "UpdatePod", "delete pod": "DeletePod",
 		"pod status": "GetStatus", "container log": "GetLogs", "status stream": "WatchStatus",
+		"add ephemeral containers": "AddEphemeral", "pod figures": "GetStats",
 		string(StreamExec): "Exec", string(StreamAttach): "Attach", string(StreamPortForward): "PortForward",
 	}
 	return fmt.Sprintf("%s#%d", names[operation], rand.IntN(100000)) //nolint:gosec // a correlation id is no secret

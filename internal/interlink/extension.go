@@ -27,17 +27,25 @@ const (
 	ExtensionAttach Extension = "attach/v1"
 	// ExtensionPortForward is ExtensionExec for StreamPortForward.
 	ExtensionPortForward Extension = "port-forward/v1"
+	// ExtensionEvents says that the status stream tells the Events of pods to readers
+	// that ask for them with QueryEvents.
+	ExtensionEvents Extension = "events/v1"
+	// ExtensionStats says that GET PathStats answers a StatsResponse.
+	ExtensionStats Extension = "stats/v1"
+	// ExtensionEphemeral says that POST to EphemeralPath adds ephemeral containers.
+	ExtensionEphemeral Extension = "ephemeral/v1"
 )
 
 // Has reports whether the answer offers e end to end.
 func (p PingResponse) Has(e Extension) bool { return slices.Contains(p.Extensions, e) }
 
 // PathWatch is the route of the status stream: GET, no body, query parameters
-// QueryCluster and QueryNode, answer ContentTypeStream: one StatusEvent per line.
+// QueryCluster and QueryNode (and QueryEvents=true), answer ContentTypeStream: one StatusEvent per line.
 const (
 	PathWatch         = "/caas/v1/statuses"
 	QueryCluster      = "cluster"
 	QueryNode         = "node"
+	QueryEvents       = "events"
 	ContentTypeStream = "application/x-ndjson"
 )
 
@@ -66,6 +74,9 @@ const (
 	EventHeartbeat EventType = "HEARTBEAT"
 	// EventNode says that Node is what a ping would answer now.
 	EventNode EventType = "NODE"
+	// EventPodEvent says that Event is an Event about one pod. Only readers that asked
+	// for them get any.
+	EventPodEvent EventType = "EVENT"
 )
 
 // HeartbeatSeconds is the longest silence of a status stream; a reader that
@@ -79,6 +90,7 @@ type StatusEvent struct {
 	Type   EventType     `json:"type"`
 	Status *PodStatus    `json:"status,omitempty"`
 	Node   *PingResponse `json:"node,omitempty"`
+	Event  *PodEvent     `json:"event,omitempty"`
 }
 
 // PodDetail is what a pod's status holds beyond its containers. With it, the
@@ -104,6 +116,8 @@ type PodDetail struct {
 	// Incomplete is true while the remote pod waits for objects that only a create
 	// can bring: if that create was cut off, it has to be sent again.
 	Incomplete bool `json:"incomplete,omitempty"`
+	// EphemeralContainers are the statuses of ephemeral containers.
+	EphemeralContainers []corev1.ContainerStatus `json:"ephemeralContainers,omitempty"`
 	// OriginCluster and OriginNode repeat the annotations of the created pod.
 	OriginCluster string `json:"originCluster,omitempty"`
 	OriginNode    string `json:"originNode,omitempty"`
