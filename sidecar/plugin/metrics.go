@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/sidecar/plugin/events"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 )
 
@@ -34,7 +35,7 @@ type metrics struct {
 	opened  *prometheus.CounterVec
 }
 
-func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, error) {
+func newMetrics(registry *prometheus.Registry, pods *table.Table, happened *events.Log) (*metrics, error) {
 	requests, err := httpserver.NewMetrics(registry, "plugin")
 	if err != nil {
 		return nil, err
@@ -69,8 +70,11 @@ func newMetrics(registry *prometheus.Registry, pods *table.Table) (*metrics, err
 	size := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "caas_sidecar_pods", Help: "Created pods that the target cluster holds.",
 	}, func() float64 { return float64(pods.Len()) })
+	told := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "caas_sidecar_pod_events", Help: "Events about created pods that are kept for readers.",
+	}, func() float64 { return float64(happened.Len()) })
 	var problems []error
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.updates, m.written, m.streams, m.events, m.open, m.opened, size} {
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.updates, m.written, m.streams, m.events, m.open, m.opened, size, told} {
 		problems = append(problems, registry.Register(collector))
 	}
 	if err := errors.Join(problems...); err != nil {

@@ -18,6 +18,8 @@ import (
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/sidecar/plugin/apply"
+	"github.com/cloudveneto/caas/sidecar/plugin/events"
+	"github.com/cloudveneto/caas/sidecar/plugin/figures"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 	"github.com/cloudveneto/caas/sidecar/plugin/watch"
@@ -52,6 +54,8 @@ type Plugin struct {
 	applier  *apply.Applier
 	watcher  *watch.Watcher
 	probe    *watch.Probe
+	happened *events.Log
+	measured *figures.Source
 	metrics  *metrics
 	// creating bounds the creates that are worked on at once.
 	creating chan struct{}
@@ -88,7 +92,19 @@ func New(config Config) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted, err := newMetrics(config.Registry, known)
+	measured, err := figures.New(figures.Config{
+		Client: config.LogClient, Table: known, Namespaces: namespaces, Selector: settings.Selector,
+	})
+	if err != nil {
+		return nil, err
+	}
+	happened, err := events.New(events.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
+	})
+	if err != nil {
+		return nil, err
+	}
+	counted, err := newMetrics(config.Registry, known, happened)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +112,7 @@ func New(config Config) (*Plugin, error) {
 		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
 		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
 		creating: make(chan struct{}, settings.MaxCreates), bodies: newBodies(settings),
-		upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
+		happened: happened, measured: measured, upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
 	}, nil
 }
 
@@ -105,6 +121,7 @@ func New(config Config) (*Plugin, error) {
 func (p *Plugin) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.happened.Run(ctx) })
 	group.Go(func() error { return p.sweep(ctx) })
 	err := group.Wait()
 	p.applier.Wait()
@@ -151,6 +168,8 @@ func (p *Plugin) Handler() http.Handler {
 		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	}
 	router.HandleFunc(interlink.RoutePodUpdate, p.update).Methods(http.MethodPost, http.MethodPut)
+	router.HandleFunc(interlink.RouteEphemeral, p.ephemeral).Methods(http.MethodPost)
+	router.HandleFunc(interlink.PathStats, p.stats).Methods(http.MethodGet)
 	router.HandleFunc(interlink.RoutePodStream, p.session).Methods(http.MethodGet, http.MethodPost)
 	router.Use(p.metrics.http.Mux, correlate)
 	return router

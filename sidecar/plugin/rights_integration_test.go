@@ -44,6 +44,7 @@ func TestRightsInDeploy(t *testing.T) {
 	s.updated(update)
 	s.delete(&request.Pod)
 	assert.Empty(t, s.pods(request.Pod.UID))
+	s.tellsTheTruth(t)
 }
 
 // apply creates the objects of a manifest that the test needs.

@@ -101,6 +101,10 @@ func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
 	extensions := []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
 		interlink.ExtensionUpdate,
+		interlink.ExtensionEphemeral, interlink.ExtensionStats,
+	}
+	if p.happened.Offered() {
+		extensions = append(extensions, interlink.ExtensionEvents)
 	}
 	if p.upgrades != nil {
 		for _, kind := range interlink.StreamKinds() {

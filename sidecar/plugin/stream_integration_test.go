@@ -31,11 +31,14 @@ type reader struct {
 	events chan interlink.StatusEvent
 }
 
-// watch opens a status stream for cluster c1, node vk1.
-func (s *sidecar) watch() *reader {
+// watch opens a status stream for cluster c1, node vk1, with what else is asked for.
+func (s *sidecar) watch(asked ...string) *reader {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	query := url.Values{interlink.QueryCluster: {"c1"}, interlink.QueryNode: {"vk1"}}
+	for _, name := range asked {
+		query.Set(name, "true")
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+interlink.PathWatch+"?"+query.Encode(), nil)
 	require.NoError(s.t, err)
 	response, err := (&http.Transport{}).RoundTrip(request)

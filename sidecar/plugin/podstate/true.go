@@ -31,7 +31,8 @@ func True(pod *corev1.Pod) interlink.PodStatus {
 			HostIP: status.HostIP, HostIPs: status.HostIPs, PodIP: status.PodIP, PodIPs: status.PodIPs,
 			StartTime: status.StartTime, QOSClass: status.QOSClass,
 			RemoteNamespace: pod.Namespace, RemoteName: pod.Name, RemoteNode: pod.Spec.NodeName,
-			Deleting: pod.DeletionTimestamp != nil,
+			EphemeralContainers: status.EphemeralContainerStatuses,
+			Deleting:            pod.DeletionTimestamp != nil,
 			Incomplete: slices.ContainsFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 				return gate.Name == translate.GateObjects
 			}),

@@ -98,6 +98,24 @@ func Pod(data []byte) (*corev1.Pod, error) {
 	return &pod, nil
 }
 
+// Ephemeral reads a pod whose ephemeral containers are wanted. unknown are paths of
+// these that this version does not know.
+func Ephemeral(data []byte) (pod *corev1.Pod, unknown []string, err error) {
+	pod = &corev1.Pod{}
+	strict, err := kjson.UnmarshalStrict(data, pod)
+	if err != nil || !UsableUID(string(pod.UID)) {
+		return nil, nil, ErrMalformed
+	}
+	for _, problem := range strict {
+		var field kjson.FieldError
+		if errors.As(problem, &field) && strings.HasPrefix(problem.Error(), "unknown field") &&
+			strings.HasPrefix(field.FieldPath(), "spec.ephemeralContainers") {
+			unknown = append(unknown, field.FieldPath())
+		}
+	}
+	return pod, unknown, nil
+}
+
 // Logs reads a log request.
 func Logs(data []byte) (*interlink.LogRequest, error) {
 	var request interlink.LogRequest

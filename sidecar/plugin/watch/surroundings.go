@@ -72,18 +72,27 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 // selects of a resource. It asks until it gets an answer: a cluster that is down now must not cost the capacity
 // for good.
 func (w *Watcher) watchable(ctx context.Context, resource, namespace, selector string) bool {
+	return Watchable(ctx, w.config.Client, Kind{Resource: resource, Namespace: namespace, Selector: selector})
+}
+
+// Kind is what a watch is about.
+type Kind struct{ Resource, Namespace, Selector string }
+
+// Watchable reports whether the sidecar may list and watch what a label selector
+// selects of a resource. It asks until it gets an answer or ctx ends.
+func Watchable(ctx context.Context, client kubernetes.Interface, kind Kind) bool {
 	for _, verb := range []string{"list", "watch"} {
-		wanted := authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource}
-		if selector != "" {
-			wanted.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: selector}
+		wanted := authorizationv1.ResourceAttributes{Namespace: kind.Namespace, Verb: verb, Resource: kind.Resource}
+		if kind.Selector != "" {
+			wanted.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: kind.Selector}
 		}
-		allowed, err := may(ctx, w.config.Client, wanted)
+		allowed, err := may(ctx, client, wanted)
 		for err != nil {
-			logging.From(ctx).WarnContext(ctx, "rights not known, asking again", "verb", verb, "resource", resource, "error", err)
+			logging.From(ctx).WarnContext(ctx, "rights not known, asking again", "verb", verb, "resource", kind.Resource, "error", err)
 			if !pause(ctx, askAgain) {
 				return false
 			}
-			allowed, err = may(ctx, w.config.Client, wanted)
+			allowed, err = may(ctx, client, wanted)
 		}
 		if !allowed {
 			return false
