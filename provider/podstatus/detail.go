@@ -103,7 +103,24 @@ func (s *scene) takeConditions(status *corev1.PodStatus, told []corev1.PodCondit
 	if !hasCondition(status, corev1.PodReady) || !hasCondition(status, corev1.ContainersReady) ||
 		!hasCondition(status, corev1.PodInitialized) || len(s.in.Pod.Spec.ReadinessGates) > 0 {
 		s.conditions(status)
+		s.believeUnready(status, told)
 	}
+}
+
+// believeUnready keeps a pod from being called ready that the far end calls unready
+// although its containers are ready, as it does when the pod's node is lost.
+func (s *scene) believeUnready(status *corev1.PodStatus, told []corev1.PodCondition) {
+	for _, condition := range told {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionFalse && hasStatus(status, corev1.PodReady, corev1.ConditionTrue) {
+			condition.ObservedGeneration = 0
+			s.setCondition(status, condition)
+		}
+	}
+}
+
+func hasStatus(status *corev1.PodStatus, t corev1.PodConditionType, wanted corev1.ConditionStatus) bool {
+	known := condition(status, t)
+	return known != nil && known.Status == wanted
 }
 
 func ownedByKubelet(t corev1.PodConditionType) bool {
