@@ -88,8 +88,9 @@ func (h *harness) up() {
 	collector, err := bundle.New(bundle.Config{Client: h.client, Recorder: h.events})
 	require.NoError(h.t, err)
 	h.figures = prometheus.NewRegistry()
+	far := h.far.Client(h.t)
 	h.node, err = provider.New(provider.Config{
-		NodeName: nodeName, ClusterID: clusterID, Client: h.client, Metadata: h.objects, FarEnd: h.far.Client(h.t), Bundler: collector,
+		NodeName: nodeName, ClusterID: clusterID, Client: h.client, Metadata: h.objects, FarEnd: far, Debugger: far, Bundler: collector,
 		Recorder: h.events, Metrics: h.figures, Debounce: 200 * time.Millisecond, StatusInterval: 20 * time.Millisecond,
 	})
 	require.NoError(h.t, err)

@@ -50,7 +50,8 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		changed = !fresh && updatable(e.pod, pod)
 		wake = fresh || !e.present ||
 			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
-			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status))
+			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status)) ||
+			len(e.pod.Spec.EphemeralContainers) < len(pod.Spec.EphemeralContainers)
 		if fresh && inherited {
 			e.held = holdsMaybe
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/provider/bundle"
 	"github.com/cloudveneto/caas/provider/follow"
+	"github.com/cloudveneto/caas/provider/mirror"
 )
 
 // FarEnd runs the pods. Every method MUST honour ctx and MAY be called by many
@@ -81,6 +82,8 @@ type Config struct {
 	FarEnd   FarEnd
 	// Sessions serves exec, attach and port-forward; without it there are none.
 	Sessions Sessions
+	// Debugger adds ephemeral containers; without it they are refused.
+	Debugger Debugger
 	Bundler  Bundler
 	// Recorder receives the events that users see.
 	Recorder record.EventRecorder
@@ -136,6 +139,7 @@ type features struct {
 	stream, references, idempotent bool
 	update                         bool
 	exec, attach, forward          bool
+	events, ephemeral, stats       bool
 }
 
 // Provider implements virtual-kubelet's PodLifecycleHandler and PodNotifier.
@@ -146,6 +150,7 @@ type Provider struct {
 	pods    corev1informers.PodInformer
 	lister  corev1listers.PodLister
 	table   *table
+	mirror  *mirror.Mirror
 	// work brings pods further; dirty reports their status to the origin.
 	work  workqueue.TypedRateLimitingInterface[types.UID]
 	dirty workqueue.TypedDelayingInterface[types.UID]
@@ -180,6 +185,9 @@ func New(cfg Config) (*Provider, error) {
 		return nil, err
 	}
 	p.metrics = figures
+	if p.mirror, err = mirror.New(mirror.Config{Client: cfg.Client, Node: cfg.NodeName, Metrics: cfg.Metrics}); err != nil {
+		return nil, err
+	}
 	p.factory = informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0,
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 			options.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", cfg.NodeName).String()
@@ -211,6 +219,9 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 		exec:       ping.Has(interlink.ExtensionExec),
 		attach:     ping.Has(interlink.ExtensionAttach),
 		forward:    ping.Has(interlink.ExtensionPortForward),
+		events:     ping.Has(interlink.ExtensionEvents),
+		ephemeral:  ping.Has(interlink.ExtensionEphemeral),
+		stats:      ping.Has(interlink.ExtensionStats),
 	}
 	before := p.features.Swap(next)
 	p.knownOnce.Do(func() { close(p.known) })
@@ -219,6 +230,12 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 			p.work.Add(uid)
 		}
 	}
+}
+
+// OffersStats reports whether the far end can be asked what pods use.
+func (p *Provider) OffersStats() bool {
+	can := p.features.Load()
+	return can != nil && can.stats
 }
 
 // Ready reports whether the provider has seen the origin's pods and works on them.
@@ -260,6 +277,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	if p.follower != nil {
 		group.Go(func() error { return p.follower.Run(ctx) })
 	}
+	group.Go(func() error { return p.mirror.Run(ctx) })
 	group.Go(func() error { return p.runPodController(ctx, controller) })
 	p.ready.Store(true)
 	defer p.ready.Store(false)

@@ -86,7 +86,7 @@ func (p *Provider) current(e *entry) (*corev1.PodStatus, bool) {
 	previous := *p.previous(e)
 	known := false
 	if e.wire != nil {
-		previous = podstatus.From(podstatus.Input{Pod: e.pod, Previous: previous, Wire: *e.wire, Now: now})
+		previous = podstatus.From(podstatus.Input{Pod: e.pod, Previous: previous, Wire: *e.wire, Refused: e.refusals(), Now: now})
 		known = true
 	}
 	switch {

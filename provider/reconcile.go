@@ -92,10 +92,8 @@ func (p *Provider) reconcile(ctx context.Context, uid types.UID) step {
 		return step{}
 	case e.held == holds && e.suspect:
 		return p.confirm(ctx, &e)
-	case e.held == holds && e.unmarked && !far.idempotent:
-		return p.mark(ctx, &e, far)
 	case e.held == holds:
-		return p.keepInStep(ctx, &e, far)
+		return p.attend(ctx, &e, far)
 	case e.held == holdsMaybe:
 		return p.settle(ctx, &e, far)
 	default:
@@ -122,4 +120,14 @@ func (p *Provider) setWait(uid types.UID, reason, message string) {
 func (p *Provider) conclude(uid types.UID, outcome podstatus.Outcome) {
 	p.table.change(uid, func(e *entry) { e.final = &outcome })
 	p.dirty.Add(uid)
+}
+
+// attend does what is left to be done for a pod that the far end holds.
+func (p *Provider) attend(ctx context.Context, e *entry, far *features) step {
+	for _, part := range []func(context.Context, *entry, *features) step{p.mark, p.debug} {
+		if done := part(ctx, e, far); done.err != nil {
+			return done
+		}
+	}
+	return p.keepInStep(ctx, e, far)
 }

@@ -109,6 +109,7 @@ func (p *Provider) gone(ctx context.Context, e *entry) step {
 func (p *Provider) finish(ctx context.Context, e *entry) step {
 	if !e.present {
 		p.table.remove(e.uid)
+		p.mirror.Forget(e.uid)
 		return step{}
 	}
 	if e.finished {

@@ -41,6 +41,9 @@ func (p *Provider) statusLoop(ctx context.Context) {
 		if synced {
 			pause = firstRetry
 		}
+		if errors.Is(err, errOfferChanged) {
+			continue
+		}
 		if !errors.Is(err, io.EOF) {
 			logging.From(ctx).Warn("status stream broken", "error", err, "retryIn", pause)
 		}
@@ -49,6 +52,10 @@ func (p *Provider) statusLoop(ctx context.Context) {
 		pause = min(2*pause, lastRetry)
 	}
 }
+
+// errOfferChanged ends a stream that was opened for less, or more, than the far end
+// offers now.
+var errOfferChanged = errors.New("the far end's offer has changed")
 
 // rest waits unless ctx ends first.
 func rest(ctx context.Context, pause time.Duration) {
@@ -65,13 +72,16 @@ func rest(ctx context.Context, pause time.Duration) {
 func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 	begun := time.Now()
 	snapshot := map[types.UID]bool{}
-	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName}
+	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName, Events: p.features.Load().events}
 	err = p.cfg.FarEnd.Watch(ctx, request, func(event interlink.StatusEvent) error {
 		if event.Type == interlink.EventSynced {
 			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
 			p.applySnapshot(snapshot, begun)
 			snapshot, synced = nil, true
 			return nil
+		}
+		if snapshot == nil && request.Events != p.features.Load().events {
+			return errOfferChanged
 		}
 		if snapshot != nil && event.Type == interlink.EventStatus && event.Status != nil {
 			snapshot[types.UID(event.Status.UID)] = true
@@ -91,6 +101,8 @@ func (p *Provider) applyEvent(ctx context.Context, event interlink.StatusEvent) 
 		p.applyGone(ctx, event.Status)
 	case event.Type == interlink.EventNode && event.Node != nil:
 		p.cfg.OnNode(*event.Node)
+	case event.Type == interlink.EventPodEvent && event.Event != nil:
+		p.applyPodEvent(event.Event)
 	}
 }
 
@@ -176,9 +188,7 @@ func (p *Provider) applyGone(ctx context.Context, report *interlink.PodStatus) {
 			return
 		}
 		e.lost = true
-		e.final = &podstatus.Outcome{
-			Reason: EventRemotePodDeleted, Message: "the pod was deleted at the far end", ExitCode: 137,
-		}
+		e.final = vanishing(e)
 		vanished = e.pod
 	})
 	if vanished != nil {
@@ -190,6 +200,18 @@ func (p *Provider) applyGone(ctx context.Context, report *interlink.PodStatus) {
 	if known {
 		p.work.Add(uid)
 	}
+}
+
+// vanishing is how a pod ended that went without an end of its own: disrupted, if the
+// far end said why, or deleted by somebody.
+func vanishing(e *entry) *podstatus.Outcome {
+	outcome := &podstatus.Outcome{Reason: EventRemotePodDeleted, Message: "the pod was deleted at the far end", ExitCode: 137}
+	if e.wire != nil && e.wire.Detail != nil {
+		if reason, message, disrupted := podstatus.Disruption(e.wire.Detail.Conditions); disrupted {
+			outcome.Reason, outcome.Message = reason, message
+		}
+	}
+	return outcome
 }
 
 // ended reports whether the last report of a pod is a final one by itself.

@@ -59,6 +59,9 @@ type entry struct {
 	// lost: the pod was given up although the far end was not asked to delete it.
 	lost bool
 
+	// debugged holds what became of ephemeral containers; see note.
+	debugged map[string]string
+
 	failures int
 	// said is the last event's text, so that the same trouble is told once.
 	said string

@@ -25,6 +25,7 @@ import (
 	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/provider"
 	"github.com/cloudveneto/caas/provider/bundle"
+	"github.com/cloudveneto/caas/provider/figures"
 	"github.com/cloudveneto/caas/provider/kubeletport"
 	"github.com/cloudveneto/caas/provider/settings"
 	"github.com/cloudveneto/caas/provider/virtualnode"
@@ -62,7 +63,13 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	port, err := kubeletPort(ctx, s, origin, pods)
+	measured, err := figures.New(figures.Config{
+		Source: far, Offered: pods.OffersStats, Pods: pods.GetPods, Cluster: s.ClusterID, Node: s.Node.Name,
+	})
+	if err != nil {
+		return err
+	}
+	port, err := kubeletPort(ctx, s, origin, pods, measured)
 	if err != nil {
 		return err
 	}
@@ -140,6 +147,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, objects metadata.In
 		Metadata:       objects,
 		FarEnd:         far,
 		Sessions:       far,
+		Debugger:       far,
 		Bundler:        collector,
 		Recorder:       recorder,
 		Metrics:        registry,
@@ -150,7 +158,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, objects metadata.In
 	return node, pods, err
 }
 
-func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.Interface, pods *provider.Provider) (*kubeletport.Server, error) {
+func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.Interface, pods *provider.Provider, measured *figures.Figures) (*kubeletport.Server, error) {
 	authorities, err := clientAuthorities(ctx, origin, s.Kubelet.ClientCAFile)
 	if err != nil {
 		return nil, err
@@ -173,6 +181,8 @@ func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.In
 			GetContainerLogs:      pods.GetContainerLogs,
 			GetPods:               pods.GetPods,
 			GetPodsFromKubernetes: pods.GetPods,
+			GetStatsSummary:       measured.Summary,
+			GetMetricsResource:    measured.Resource,
 		},
 		Streams:    streams{pods},
 		MaxStreams: s.MaxSessions,

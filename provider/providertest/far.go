@@ -43,6 +43,7 @@ type Options struct {
 type Request struct {
 	Method string
 	Path   string
+	Query  string
 	Header http.Header
 	Body   []byte
 }

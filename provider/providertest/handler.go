@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,10 +33,13 @@ func (f *Far) handler() http.Handler {
 		if err != nil {
 			return
 		}
-		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body})
+		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body})
 		serve, ok := routes[r.URL.Path]
 		if _, isUpdate := interlink.ParsePodUpdatePath(r.URL.Path); isUpdate && slices.Contains(f.options.Extensions, interlink.ExtensionUpdate) {
 			serve, ok = f.update, true
+		}
+		if strings.HasSuffix(r.URL.Path, "/ephemeralcontainers") && slices.Contains(f.options.Extensions, interlink.ExtensionEphemeral) {
+			serve, ok = f.addEphemeral, true
 		}
 		switch {
 		case down || (fault != nil && fault.CutBefore):
@@ -171,6 +175,32 @@ func (f *Far) remove(w http.ResponseWriter, _ *http.Request, body []byte) {
 	}
 	w.WriteHeader(http.StatusOK)
 	_, _ = io.WriteString(w, "deleted")
+}
+
+// addEphemeral adds ephemeral containers, which run at once.
+func (f *Far) addEphemeral(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var pod corev1.Pod
+	if err := json.Unmarshal(body, &pod); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.pods[pod.UID]
+	if !ok {
+		http.NotFound(w, nil)
+		return
+	}
+	detail := *r.status.Detail
+	detail.EphemeralContainers = slices.Clone(detail.EphemeralContainers)
+	for i := range pod.Spec.EphemeralContainers {
+		detail.EphemeralContainers = append(detail.EphemeralContainers, corev1.ContainerStatus{
+			Name: pod.Spec.EphemeralContainers[i].Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		})
+	}
+	r.status.Detail = &detail
+	f.send(interlink.StatusEvent{Type: interlink.EventStatus, Status: r.report()})
+	answer(w, interlink.Created{PodUID: string(pod.UID), PodJID: r.status.JobID})
 }
 
 func (f *Far) statuses(w http.ResponseWriter, _ *http.Request, body []byte) {
