@@ -3,6 +3,8 @@
 package interlink
 
 import (
+	"unicode/utf8"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -30,3 +32,14 @@ type PodEvent struct {
 // MaxEventMessage is the longest message of an event in bytes, which is what the
 // API server takes.
 const MaxEventMessage = 1024
+
+// Shorten cuts a text to a number of bytes without splitting a character.
+func Shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}

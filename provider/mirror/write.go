@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -79,7 +78,7 @@ func (m *Mirror) event(pod corev1.ObjectReference, from *interlink.PodEvent) *co
 	}
 	return &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Namespace: pod.Namespace, Name: name(pod.Name, from.ID)},
-		InvolvedObject: pod, Reason: reason, Message: cut(from.Message, interlink.MaxEventMessage), Type: kind, Count: max(from.Count, 1),
+		InvolvedObject: pod, Reason: reason, Message: interlink.Shorten(from.Message, interlink.MaxEventMessage), Type: kind, Count: max(from.Count, 1),
 		FirstTimestamp: metav1.NewTime(from.First.Time), LastTimestamp: metav1.NewTime(last.Time), EventTime: from.First,
 		Source:              corev1.EventSource{Component: component, Host: m.cfg.Node},
 		ReportingController: component, ReportingInstance: word(m.cfg.Node, unknownComponent), Action: word(from.Action, reason),
@@ -99,16 +98,5 @@ func word(text, fallback string) string {
 	if text == "" {
 		return fallback
 	}
-	return cut(text, maxWord)
-}
-
-// cut shortens a text to a number of bytes without splitting a character.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit]
+	return interlink.Shorten(text, maxWord)
 }

@@ -3,9 +3,6 @@
 package events
 
 import (
-	"strings"
-	"unicode/utf8"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,19 +37,8 @@ func wire(event *corev1.Event) *interlink.PodEvent {
 		component = event.Source.Component
 	}
 	return &interlink.PodEvent{
-		ID: string(event.UID), Type: event.Type, Reason: event.Reason, Message: cut(event.Message, interlink.MaxEventMessage),
+		ID: string(event.UID), Type: event.Type, Reason: event.Reason, Message: interlink.Shorten(event.Message, interlink.MaxEventMessage),
 		Action: event.Action, FieldPath: event.InvolvedObject.FieldPath, Count: max(count, 1), First: first, Last: last,
 		Component: component,
 	}
-}
-
-// cut shortens a text to a number of bytes without splitting a character.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return strings.ToValidUTF8(text[:limit], "?")
 }
