@@ -3,6 +3,7 @@
 package provider_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func TestEventsAreAskedForWhenTheyAreOffered(t *testing.T) {
 	h.until("a stream", func() bool { return h.far.Streams() == 1 })
 	assert.NotContains(t, h.far.Requests(interlink.PathWatch)[0].Query, "events")
 	ping := h.far.Ping()
-	ping.Extensions = append(ping.Extensions[:len(ping.Extensions):len(ping.Extensions)], interlink.ExtensionEvents)
+	ping.Extensions = append(slices.Clip(ping.Extensions), interlink.ExtensionEvents)
 	h.node.Offer(ping)
 	h.far.Tell(interlink.StatusEvent{Type: interlink.EventHeartbeat})
 	h.until("a new stream", func() bool {

@@ -179,13 +179,17 @@ func TestBoundedPerPod(t *testing.T) {
 		present = append(present, happening(fmt.Sprintf("e%03d", i), "a", func(event *corev1.Event) { event.LastTimestamp = second(int64(i)) }))
 	}
 	log, _ := start(t, true, pods, present...)
-	require.Eventually(t, func() bool { return log.Len() == 64 }, patience, time.Millisecond)
-	s := log.Subscribe(table.Selection{Origin: "default"})
-	defer log.Unsubscribe(s)
-	kept := next(t, s)
-	require.Len(t, kept, 64)
-	assert.Equal(t, "event-e199", kept[63].ID, "the latest are kept")
-	assert.Equal(t, "event-e136", kept[0].ID)
+	snapshot := func() []interlink.PodEvent {
+		s := log.Subscribe(table.Selection{Origin: "default"})
+		defer log.Unsubscribe(s)
+		return s.Take()
+	}
+	require.Eventually(t, func() bool { // the list is taken in one by one
+		kept := snapshot()
+		return len(kept) > 0 && kept[len(kept)-1].ID == "event-e199" && kept[0].ID == "event-e136"
+	}, patience, time.Millisecond, "the latest are kept")
+	assert.Len(t, snapshot(), 64)
+	assert.Equal(t, 64, log.Len())
 }
 
 func TestWithoutTheRightNothingIsOffered(t *testing.T) {

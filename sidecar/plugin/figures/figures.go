@@ -124,7 +124,7 @@ func (p *podMetrics) wire(uid string) interlink.PodStats {
 	return stats
 }
 
-func positive(value int64) uint64 { return uint64(max(value, 0)) } //nolint:gosec // it is not negative
+func positive(value int64) uint64 { return uint64(max(value, 0)) }
 
 // measured returns the cluster's answer, a recent one if there is one. Who asks at
 // the same time shares a question, which goes on when one of them leaves.
