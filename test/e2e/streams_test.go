@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cloudveneto/caas/internal/lab"
+	"github.com/cloudveneto/caas/internal/lab/network"
 )
 
 // TestOffloadStreams is what users of the remote cluster do inside pods on the
@@ -43,7 +45,9 @@ func TestOffloadStreams(t *testing.T) {
 		"exec: exit code and input":  execExitCode,
 		"exec: terminal and resize":  execTerminal,
 		"exec: hang-up":              execHangUp,
+		"exec: a silent command":     execSilentHangUp,
 		"exec: a session that waits": execIdle,
+		"exec: a reader that stalls": execStalledReader,
 		"cp both ways":               copyBothWays,
 		"port-forward":               forwardPort,
 		"attach":                     attachToMain,
@@ -183,9 +187,87 @@ func execHangUp(t *testing.T, w *world) {
 	})
 }
 
+// sessions are how many connections into pods the virtual kubelet, the API and the
+// sidecar have open.
+func (w *world) sessions(t *testing.T) map[string]float64 {
+	t.Helper()
+	open := map[string]float64{}
+	transport := &http.Transport{DialContext: network.Dialer(w.lab.NetNS())}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	for port, name := range map[int]string{3100: "caas_interlink_sessions", 3200: "caas_sidecar_sessions", 3300: "virtual_kubelet_sessions"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", port+w.path.Index), nil)
+		require.NoError(t, err)
+		answer, err := client.Do(request)
+		require.NoError(t, err)
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, errors.Join(err, answer.Body.Close()))
+		for _, match := range regexp.MustCompile(`(?m)^`+name+`\{kind="[a-z]+"\} (\d+)$`).FindAllStringSubmatch(string(text), -1) {
+			count, err := strconv.ParseFloat(match[1], 64)
+			require.NoError(t, err)
+			open[name] += count
+		}
+	}
+	return open
+}
+
+// bySPDY lets kubectl speak SPDY.
+func bySPDY(command *exec.Cmd) {
+	command.Env = append(os.Environ(), "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false")
+}
+
+// execSilentHangUp is a command that neither reads nor writes. By SPDY, its caller's
+// end is heard of in every hop; by WebSocket, the origin's API server keeps it to
+// itself, as it does for any kubelet.
+func execSilentHangUp(t *testing.T, w *world) {
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	command := w.command(ctx, t, "exec", "session", "--", "sh", "-c", "echo here; exec sleep 1000")
+	bySPDY(command)
+	output, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	line, err := bufio.NewReader(output).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "here\n", line)
+	for name, count := range w.sessions(t) {
+		assert.GreaterOrEqual(t, count, 1.0, name)
+	}
+	begun := time.Now()
+	hangUp() // kubectl is killed and says nothing
+	require.Error(t, command.Wait())
+	eventually(t.Context(), t, "every hop has let go", func() (bool, string) {
+		open := w.sessions(t)
+		return open["caas_interlink_sessions"]+open["caas_sidecar_sessions"]+open["virtual_kubelet_sessions"] == 0, fmt.Sprint(open)
+	})
+	t.Logf("every hop had let go after %s", time.Since(begun))
+}
+
+// execStalledReader stops reading for longer than a minute, after which WebSocket as
+// kubectl speaks it would give up, and then gets every byte.
+func execStalledReader(t *testing.T, w *world) {
+	t.Parallel()
+	const size = 64 << 20
+	command := w.command(t.Context(), t, "exec", "session", "--", "head", "-c", strconv.Itoa(size), "/dev/zero")
+	bySPDY(command)
+	var problems bytes.Buffer
+	command.Stderr = &problems
+	output, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	_, err = io.ReadFull(output, make([]byte, 1<<20))
+	require.NoError(t, err)
+	<-time.NewTimer(80 * time.Second).C
+	rest, err := io.Copy(io.Discard, output)
+	require.NoError(t, err)
+	require.NoError(t, command.Wait(), problems.String())
+	assert.EqualValues(t, size-1<<20, rest)
+}
+
 // execIdle is longer than the 30 seconds after which virtual-kubelet's library closes
 // idle streams by default.
 func execIdle(t *testing.T, w *world) {
+	t.Parallel()
 	out, err := w.command(t.Context(), t, "exec", "session", "--", "sh", "-c", "sleep 75; echo awake").Output()
 	require.NoError(t, err)
 	assert.Equal(t, "awake\n", string(out))
