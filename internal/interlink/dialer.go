@@ -179,7 +179,7 @@ func (d *dialer) take(conn net.Conn) {
 	d.conn = conn
 }
 
-func (d *dialer) taken() net.Conn { //nolint:ireturn // a connection
+func (d *dialer) taken() net.Conn {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.conn

@@ -73,7 +73,7 @@ func (t *tunnel) carry(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, erro
 
 // Carried is the connection that conn carries. Like any connection it may be read by
 // one and written to by another at the same time.
-func Carried(conn *websocket.Conn) net.Conn { //nolint:ireturn // a connection
+func Carried(conn *websocket.Conn) net.Conn {
 	return &carried{Conn: conn.NetConn(), socket: conn}
 }
 

@@ -22,7 +22,7 @@ const (
 // written and has hung up, if it does so soon. What a peer sends to a connection that
 // is closed, be it a ping, makes the kernel drop all that the peer has not taken yet.
 // conn has to end by itself when the peer is gone; see Watch.
-func Gentle(conn net.Conn) net.Conn { //nolint:ireturn // it is the connection
+func Gentle(conn net.Conn) net.Conn {
 	return &gentle{Conn: conn, once: sync.OnceValue(func() error { return part(conn) })}
 }
 

@@ -17,7 +17,7 @@ const watchPeriod = 400 * time.Millisecond
 // it. Whoever reads notices that by reading; but one who waits for the far side to
 // take what was read does not read, so it is looked for from time to time, too, and
 // what was not read yet is dropped.
-func Watch(conn net.Conn, hungUp func()) net.Conn { //nolint:ireturn // it is the connection
+func Watch(conn net.Conn, hungUp func()) net.Conn {
 	w := &watched{Conn: conn, hungUp: hungUp, raw: rawOf(conn)}
 	if w.raw != nil {
 		w.mu.Lock()
@@ -102,7 +102,7 @@ func Drop(conn net.Conn) {
 }
 
 // rawOf is the socket below conn; nil when there is none.
-func rawOf(conn net.Conn) syscall.RawConn { //nolint:ireturn // the library's own seam
+func rawOf(conn net.Conn) syscall.RawConn {
 	for {
 		switch c := conn.(type) {
 		case syscall.Conn:
