@@ -57,7 +57,7 @@ func (s *sidecar) ready(ctx context.Context) error {
 // afterwards.
 func (s *sidecar) work(ctx, lasting context.Context) error {
 	if becomeTenant(ctx, s.target.client, s.settings) != nil {
-		return nil // it is to end before it began
+		return nil //nolint:nilerr // it is to end before it began
 	}
 	p, err := plugin.New(plugin.Config{
 		Client: s.target.client, LogClient: s.target.logs, Upgrades: s.target.upgrades, Settings: s.settings.Settings, Registry: s.registry,

@@ -97,7 +97,7 @@ func (l *Lab) watchers() int {
 // checkWatchers counts the inotify instances that this user has left, of which the kernel gives one user 128 by default.
 // Without one a kubelet ends and says that too many files are open. proc is where the kernel tells of its processes.
 func checkWatchers(proc string, wanted int) error {
-	text, err := os.ReadFile(filepath.Join(proc, "sys/fs/inotify/max_user_instances"))
+	text, err := os.ReadFile(filepath.Clean(filepath.Join(proc, "sys/fs/inotify/max_user_instances")))
 	if err != nil {
 		return fmt.Errorf("look for inotify instances: %w", err)
 	}

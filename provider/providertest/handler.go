@@ -35,11 +35,8 @@ func (f *Far) handler() http.Handler {
 		}
 		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body})
 		serve, ok := routes[r.URL.Path]
-		if _, isUpdate := interlink.ParsePodUpdatePath(r.URL.Path); isUpdate && slices.Contains(f.options.Extensions, interlink.ExtensionUpdate) {
-			serve, ok = f.update, true
-		}
-		if strings.HasSuffix(r.URL.Path, "/ephemeralcontainers") && slices.Contains(f.options.Extensions, interlink.ExtensionEphemeral) {
-			serve, ok = f.addEphemeral, true
+		if !ok {
+			serve, ok = f.ofPod(r.URL.Path)
 		}
 		switch {
 		case down || (fault != nil && fault.CutBefore):
@@ -58,6 +55,19 @@ func (f *Far) handler() http.Handler {
 			serve(w, r, body)
 		}
 	})
+}
+
+// ofPod finds the route of an extension that is about one pod.
+func (f *Far) ofPod(path string) (serve func(http.ResponseWriter, *http.Request, []byte), ok bool) {
+	_, isUpdate := interlink.ParsePodUpdatePath(path)
+	switch {
+	case isUpdate:
+		return f.update, slices.Contains(f.options.Extensions, interlink.ExtensionUpdate)
+	case strings.HasSuffix(path, "/ephemeralcontainers"):
+		return f.addEphemeral, slices.Contains(f.options.Extensions, interlink.ExtensionEphemeral)
+	default:
+		return nil, false
+	}
 }
 
 // record notes the request and takes the next fault of its path.

@@ -16,27 +16,29 @@ const maxRelayed = 64 << 20
 
 // relay passes a short request of an extension on to the plugin, and its answer
 // back, with the same bounds as upstream's requests have.
-func (g *Gateway) relay(needed interlink.Extension) answerer {
-	return func(x *exchange) error {
-		ctx := x.r.Context()
-		if uid, asked := mux.Vars(x.r)["uid"]; asked && !isUID(uid) {
-			return refuse(http.StatusBadRequest, "the pod's UID is not a lower-case UUID")
-		}
-		if !slices.Contains(usable(g.plugin.offers(ctx, x)), needed) {
-			return refuse(http.StatusNotFound, "the interLink plugin does not offer %.100s", x.r.URL.Path)
-		}
-		body, release, err := g.body(x)
-		if err != nil {
-			return err
-		}
-		defer release()
-		answer, err := g.plugin.call(ctx, x, message{
-			method: x.r.Method, path: x.r.URL.RequestURI(), body: body, repeatable: true,
-		}, maxRelayed)
-		if err != nil {
-			return err
-		}
-		x.answer(contentJSON, answer)
-		return nil
+func (g *Gateway) relay(x *exchange, needed interlink.Extension) error {
+	ctx := x.r.Context()
+	if uid, asked := mux.Vars(x.r)["uid"]; asked && !isUID(uid) {
+		return refuse(http.StatusBadRequest, "the pod's UID is not a lower-case UUID")
 	}
+	if !slices.Contains(usable(g.plugin.offers(ctx, x)), needed) {
+		return refuse(http.StatusNotFound, "the interLink plugin does not offer %.100s", x.r.URL.Path)
+	}
+	body, release, err := g.body(x)
+	if err != nil {
+		return err
+	}
+	defer release()
+	answer, err := g.plugin.call(ctx, x, message{
+		method: x.r.Method, path: x.r.URL.RequestURI(), body: body, repeatable: true,
+	}, maxRelayed)
+	if err != nil {
+		return err
+	}
+	x.answer(contentJSON, answer)
+	return nil
 }
+
+func (g *Gateway) stats(x *exchange) error { return g.relay(x, interlink.ExtensionStats) }
+
+func (g *Gateway) ephemeral(x *exchange) error { return g.relay(x, interlink.ExtensionEphemeral) }

@@ -167,8 +167,8 @@ func (g *Gateway) Handler(middleware ...mux.MiddlewareFunc) http.Handler {
 	}
 	router.Handle(interlink.PathPing, g.handle(pings, g.ping)).Methods(methods()...)
 	router.Handle(interlink.PathLogs, g.handle(streams, g.logs)).Methods(methods()...)
-	router.Handle(interlink.RouteEphemeral, g.handle(requests, g.relay(interlink.ExtensionEphemeral))).Methods(http.MethodPost)
-	router.Handle(interlink.PathStats, g.handle(requests, g.relay(interlink.ExtensionStats))).Methods(http.MethodGet)
+	router.Handle(interlink.RouteEphemeral, g.handle(requests, g.ephemeral)).Methods(http.MethodPost)
+	router.Handle(interlink.PathStats, g.handle(requests, g.stats)).Methods(http.MethodGet)
 	router.Handle(interlink.RoutePodStream, g.handle(sessions, g.session)).Methods(http.MethodGet, http.MethodPost)
 	router.Handle(interlink.RoutePodUpdate, g.handle(requests, g.update)).Methods(http.MethodPost, http.MethodPut)
 	router.PathPrefix(extensionPrefix).Handler(g.handle(streams, g.stream)).Methods(methods()...)

@@ -343,7 +343,7 @@ func resolve(path string) (string, error) {
 	for range deepest {
 		target, err := os.Readlink(at)
 		if err != nil {
-			return settled(at), nil
+			return settled(at), nil //nolint:nilerr // no link: this is the file
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(at), target)
