@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -128,10 +129,10 @@ func TestSecondPushSendsNoLayer(t *testing.T) {
 	t.Parallel()
 	handler, err := registry.New(t.TempDir())
 	require.NoError(t, err)
-	uploads := 0
+	var uploads atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
-			uploads++
+			uploads.Add(1)
 		}
 		handler.ServeHTTP(w, r)
 	}))
@@ -140,9 +141,9 @@ func TestSecondPushSendsNoLayer(t *testing.T) {
 	image, err := random.Image(64, 1)
 	require.NoError(t, err)
 	require.NoError(t, registry.Push(t.Context(), address, nil, image, "x:1"))
-	assert.Equal(t, 2, uploads, "one layer and the configuration")
+	assert.EqualValues(t, 2, uploads.Load(), "one layer and the configuration")
 	require.NoError(t, registry.Push(t.Context(), address, nil, image, "x:2"))
-	assert.Equal(t, 2, uploads)
+	assert.EqualValues(t, 2, uploads.Load())
 }
 
 func TestRequests(t *testing.T) {
