@@ -143,8 +143,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// TestStreamTellsCapacity is alone with its node: the scheduler would give it the pods of others.
 func TestStreamTellsCapacity(t *testing.T) {
-	t.Parallel()
 	label := "pool"
 	s := start(t, nil)
 	s2 := startIn(t, s.admin, s.namespace, nil)
