@@ -44,16 +44,7 @@ func TestProgram(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
 	ask := func(path, body string) (int, string) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://unix"+path, strings.NewReader(body))
-		require.NoError(t, err)
-		answer, err := client.Do(request)
-		if err != nil {
-			return 0, err.Error()
-		}
-		defer func() { _ = answer.Body.Close() }()
-		text, err := io.ReadAll(answer.Body)
-		require.NoError(t, err)
-		return answer.StatusCode, string(text)
+		return answer(t, client, http.MethodPost, "http://unix"+path, body)
 	}
 	usable := func() bool { code, _ := ask(interlink.PathStatus, "[]"); return code == http.StatusOK }
 
@@ -84,6 +75,21 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// answer is what a request is answered; a status of 0 is with an error.
+func answer(t *testing.T, client *http.Client, method, url, body string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	return answer.StatusCode, string(text)
+}
+
 // TestClusterComesLater starts the program while nobody listens where its cluster is. It lives, says why it cannot work,
 // and works when the cluster does.
 func TestClusterComesLater(t *testing.T) {
@@ -102,18 +108,7 @@ func TestClusterComesLater(t *testing.T) {
 	process := programtest.Start(t, binary.Command(t,
 		"--kubeconfig", kubeconfig, "--namespace", "default", "--listen", listen, "--ops-listen", ops))
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	ask := func(method, url, body string) (int, string) {
-		request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
-		require.NoError(t, err)
-		answer, err := client.Do(request)
-		if err != nil {
-			return 0, err.Error()
-		}
-		defer func() { _ = answer.Body.Close() }()
-		text, err := io.ReadAll(answer.Body)
-		require.NoError(t, err)
-		return answer.StatusCode, string(text)
-	}
+	ask := func(method, url, body string) (int, string) { return answer(t, client, method, url, body) }
 	const why = "the target cluster has not said yet who the sidecar is"
 	require.Eventually(t, func() bool {
 		code, _ := ask(http.MethodGet, "http://"+ops+"/healthz", "")

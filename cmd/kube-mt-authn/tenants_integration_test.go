@@ -62,10 +62,12 @@ func TestIntegrationFirstLogin(t *testing.T) {
 	require.Eventually(t, func() bool { return may("", "pods", members) && may("osnode.infn.it", "openstacknodes", members) }, 20*time.Second, 5*time.Millisecond)
 	t.Logf("usable after %s", time.Since(began))
 	assert.False(t, may("", "pods", tenant.ProjectGroup("another")))
-	bindings, err := cluster.Client().RbacV1().RoleBindings("cms").List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	assert.Len(t, bindings.Items, 2)
-	// What the namespace gets besides is made after the bindings.
+	// The first role is enough for that. What the namespace gets besides comes after it: the other's binding, and the quota.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		bindings, err := cluster.Client().RbacV1().RoleBindings("cms").List(t.Context(), metav1.ListOptions{})
+		require.NoError(c, err)
+		assert.Len(c, bindings.Items, 2)
+	}, 20*time.Second, 20*time.Millisecond)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, err := cluster.Client().CoreV1().ResourceQuotas("cms").Get(t.Context(), "project", metav1.GetOptions{})
 		assert.NoError(c, err)

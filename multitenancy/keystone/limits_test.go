@@ -5,7 +5,6 @@ package keystone_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -204,36 +203,4 @@ func TestNothingIsLogged(t *testing.T) {
 		assert.NotContains(t, err.Error()+log.String(), token)
 	}
 	assert.Contains(t, log.String(), "self-validation", "who forbids it has to know")
-}
-
-// cut ends the first answer in the middle when the question is given up, as a server does that is told of it.
-type cut struct {
-	http.RoundTripper
-	done atomic.Bool
-}
-
-func (c *cut) RoundTrip(r *http.Request) (*http.Response, error) {
-	if c.done.Swap(true) {
-		return c.RoundTripper.RoundTrip(r)
-	}
-	reader, writer := io.Pipe()
-	go func() {
-		_, _ = writer.Write([]byte(`{"token": {`))
-		<-r.Context().Done()
-		_ = writer.Close()
-	}()
-	return &http.Response{StatusCode: http.StatusOK, Body: reader, Request: r}, nil
-}
-
-func TestVerifyAsksAgainAfterACutAnswer(t *testing.T) {
-	t.Parallel()
-	server := keystonetest.Start(t)
-	token := keystonetest.Fernet()
-	server.Add(token, keystonetest.Token())
-	v := verifier(t, server, func(c *keystone.Config) {
-		c.Transport, c.Limits.Timeout = &cut{RoundTripper: c.Transport}, 5*time.Second
-	})
-	_, err := v.Verify(t.Context(), token)
-	require.NoError(t, err)
-	assert.Len(t, server.Requests(), 1)
 }

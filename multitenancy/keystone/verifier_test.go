@@ -4,6 +4,7 @@ package keystone_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -194,31 +195,50 @@ func TestVerifyClassifiesAnswers(t *testing.T) {
 	}
 }
 
-// late answers the first question only when it has been given up, with what an interrupted server says.
-type late struct {
+// givenUp answers the first question when it is given up, with what there is of an answer, as a server does that is told of it.
+type givenUp struct {
 	http.RoundTripper
+	body string
 	done atomic.Bool
 }
 
-func (l *late) RoundTrip(r *http.Request) (*http.Response, error) {
-	if l.done.Swap(true) {
-		return l.RoundTripper.RoundTrip(r)
+func (g *givenUp) RoundTrip(r *http.Request) (*http.Response, error) {
+	if g.done.Swap(true) {
+		return g.RoundTripper.RoundTrip(r)
 	}
-	<-r.Context().Done()
-	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+	reader, writer := io.Pipe()
+	answer := &http.Response{StatusCode: http.StatusOK, Body: reader, Request: r}
+	end := func() {
+		<-r.Context().Done()
+		_ = writer.Close()
+	}
+	if g.body == "" { // nothing is heard before
+		end()
+		return answer, nil
+	}
+	go func() {
+		_, _ = io.WriteString(writer, g.body)
+		end()
+	}()
+	return answer, nil
 }
 
-func TestVerifyAsksAgainAfterALateAnswer(t *testing.T) {
+func TestVerifyAsksAgainAfterAnAnswerThatIsNone(t *testing.T) {
 	t.Parallel()
-	server := keystonetest.Start(t)
-	token := keystonetest.Fernet()
-	server.Add(token, keystonetest.Token())
-	v := verifier(t, server, func(c *keystone.Config) {
-		c.Transport, c.Limits.Timeout = &late{RoundTripper: c.Transport}, 5*time.Second
-	})
-	_, err := v.Verify(t.Context(), token)
-	require.NoError(t, err)
-	assert.Len(t, server.Requests(), 1)
+	for name, body := range map[string]string{"late": "", "cut": `{"token": {`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := keystonetest.Start(t)
+			token := keystonetest.Fernet()
+			server.Add(token, keystonetest.Token())
+			v := verifier(t, server, func(c *keystone.Config) {
+				c.Transport, c.Limits.Timeout = &givenUp{RoundTripper: c.Transport, body: body}, 5*time.Second
+			})
+			_, err := v.Verify(t.Context(), token)
+			require.NoError(t, err)
+			assert.Len(t, server.Requests(), 1)
+		})
+	}
 }
 
 func TestServiceUserAsksWithItsOwnToken(t *testing.T) {

@@ -10,8 +10,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/bufbuild/protocompile/protoutil"
@@ -83,5 +89,86 @@ func generate(ctx context.Context, plugin, file string, request *pluginpb.CodeGe
 	if len(response.GetFile()) != 1 {
 		return fmt.Errorf("%d files instead of one", len(response.GetFile()))
 	}
-	return os.WriteFile(file, []byte(response.GetFile()[0].GetContent()), 0o644)
+	code := []byte(response.GetFile()[0].GetContent())
+	if plugin == "protoc-gen-go-grpc" {
+		if code, err = complete(code); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(file, code, 0o644)
+}
+
+// complete takes out what the plugin makes for servers that leave calls out, and cannot be told not to make: a type that
+// refuses every call, the method that asks for it, and the imports for that. A server then has every call, or does not compile.
+func complete(code []byte) ([]byte, error) {
+	files := token.NewFileSet()
+	file, err := parser.ParseFile(files, "", code, parser.ParseComments)
+	if err != nil {
+		return nil, err
+	}
+	var kept []byte
+	from := 0
+	drop := func(start, end token.Pos) {
+		kept = append(kept, code[from:files.Position(start).Offset]...)
+		from = files.Position(end).Offset
+	}
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.ImportSpec:
+			if node.Name.Name == "codes" || node.Name.Name == "status" {
+				drop(node.Pos(), node.End())
+			}
+		case *ast.GenDecl:
+			spec, ok := node.Specs[0].(*ast.TypeSpec)
+			if ok && optional(spec.Name.Name) {
+				drop(node.Doc.Pos(), node.End())
+				return false
+			}
+			if at := advice(node.Doc); ok && at > 0 {
+				drop(node.Doc.List[at-1].End(), node.Doc.End())
+			}
+		case *ast.Field:
+			if len(node.Names) == 1 && strings.HasPrefix(node.Names[0].Name, "mustEmbed") {
+				drop(node.Pos(), node.End())
+			}
+		case *ast.FuncDecl:
+			if node.Recv != nil {
+				if of, ok := node.Recv.List[0].Type.(*ast.Ident); ok && optional(of.Name) {
+					drop(node.Pos(), node.End())
+					return false
+				}
+			}
+		case *ast.IfStmt:
+			if init, ok := node.Init.(*ast.AssignStmt); ok && bytes.Contains(code[files.Position(init.Pos()).Offset:files.Position(init.End()).Offset], []byte("testEmbeddedByValue")) {
+				drop(before(file, node), node.End())
+				return false
+			}
+		}
+		return true
+	})
+	return format.Source(append(kept, code[from:]...))
+}
+
+// optional names the types for servers that leave calls out.
+func optional(name string) bool {
+	return strings.HasPrefix(name, "Unimplemented") || strings.HasPrefix(name, "Unsafe")
+}
+
+// advice is the index of the line in a comment that says what to embed, or -1.
+func advice(comment *ast.CommentGroup) int {
+	if comment == nil {
+		return -1
+	}
+	return slices.IndexFunc(comment.List, func(line *ast.Comment) bool { return strings.Contains(line.Text, "must embed") })
+}
+
+// before is where the comment of a statement begins.
+func before(file *ast.File, node ast.Node) token.Pos {
+	start := node.Pos()
+	for _, comment := range file.Comments {
+		if comment.Pos() < node.Pos() && node.Pos()-comment.End() < 4 {
+			start = comment.Pos()
+		}
+	}
+	return start
 }

@@ -70,8 +70,7 @@ type Files struct{ Certificate, Key, ClientCA string }
 
 // Server serves pools to cluster-autoscaler.
 type Server struct {
-	UnsafeCloudProviderServer // every call is implemented, or this does not compile
-	config                    Config
+	config Config
 }
 
 // New checks the configuration, and that the files can be read.

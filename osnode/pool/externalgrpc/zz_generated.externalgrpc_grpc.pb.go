@@ -17,8 +17,6 @@ package externalgrpc
 import (
 	context "context"
 	grpc "google.golang.org/grpc"
-	codes "google.golang.org/grpc/codes"
-	status "google.golang.org/grpc/status"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -224,8 +222,6 @@ func (c *cloudProviderClient) NodeGroupGetOptions(ctx context.Context, in *NodeG
 }
 
 // CloudProviderServer is the server API for CloudProvider service.
-// All implementations must embed UnimplementedCloudProviderServer
-// for forward compatibility.
 type CloudProviderServer interface {
 	NodeGroups(context.Context, *NodeGroupsRequest) (*NodeGroupsResponse, error)
 	NodeGroupForNode(context.Context, *NodeGroupForNodeRequest) (*NodeGroupForNodeResponse, error)
@@ -242,79 +238,10 @@ type CloudProviderServer interface {
 	NodeGroupNodes(context.Context, *NodeGroupNodesRequest) (*NodeGroupNodesResponse, error)
 	NodeGroupTemplateNodeInfo(context.Context, *NodeGroupTemplateNodeInfoRequest) (*NodeGroupTemplateNodeInfoResponse, error)
 	NodeGroupGetOptions(context.Context, *NodeGroupAutoscalingOptionsRequest) (*NodeGroupAutoscalingOptionsResponse, error)
-	mustEmbedUnimplementedCloudProviderServer()
-}
-
-// UnimplementedCloudProviderServer must be embedded to have
-// forward compatible implementations.
-//
-// NOTE: this should be embedded by value instead of pointer to avoid a nil
-// pointer dereference when methods are called.
-type UnimplementedCloudProviderServer struct{}
-
-func (UnimplementedCloudProviderServer) NodeGroups(context.Context, *NodeGroupsRequest) (*NodeGroupsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroups not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupForNode(context.Context, *NodeGroupForNodeRequest) (*NodeGroupForNodeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupForNode not implemented")
-}
-func (UnimplementedCloudProviderServer) PricingNodePrice(context.Context, *PricingNodePriceRequest) (*PricingNodePriceResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method PricingNodePrice not implemented")
-}
-func (UnimplementedCloudProviderServer) PricingPodPrice(context.Context, *PricingPodPriceRequest) (*PricingPodPriceResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method PricingPodPrice not implemented")
-}
-func (UnimplementedCloudProviderServer) GPULabel(context.Context, *GPULabelRequest) (*GPULabelResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method GPULabel not implemented")
-}
-func (UnimplementedCloudProviderServer) GetAvailableGPUTypes(context.Context, *GetAvailableGPUTypesRequest) (*GetAvailableGPUTypesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method GetAvailableGPUTypes not implemented")
-}
-func (UnimplementedCloudProviderServer) Cleanup(context.Context, *CleanupRequest) (*CleanupResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Cleanup not implemented")
-}
-func (UnimplementedCloudProviderServer) Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Refresh not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupTargetSize(context.Context, *NodeGroupTargetSizeRequest) (*NodeGroupTargetSizeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupTargetSize not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupIncreaseSize(context.Context, *NodeGroupIncreaseSizeRequest) (*NodeGroupIncreaseSizeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupIncreaseSize not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupDeleteNodes(context.Context, *NodeGroupDeleteNodesRequest) (*NodeGroupDeleteNodesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupDeleteNodes not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupDecreaseTargetSize(context.Context, *NodeGroupDecreaseTargetSizeRequest) (*NodeGroupDecreaseTargetSizeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupDecreaseTargetSize not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupNodes(context.Context, *NodeGroupNodesRequest) (*NodeGroupNodesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupNodes not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupTemplateNodeInfo(context.Context, *NodeGroupTemplateNodeInfoRequest) (*NodeGroupTemplateNodeInfoResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupTemplateNodeInfo not implemented")
-}
-func (UnimplementedCloudProviderServer) NodeGroupGetOptions(context.Context, *NodeGroupAutoscalingOptionsRequest) (*NodeGroupAutoscalingOptionsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method NodeGroupGetOptions not implemented")
-}
-func (UnimplementedCloudProviderServer) mustEmbedUnimplementedCloudProviderServer() {}
-func (UnimplementedCloudProviderServer) testEmbeddedByValue()                       {}
-
-// UnsafeCloudProviderServer may be embedded to opt out of forward compatibility for this service.
-// Use of this interface is not recommended, as added methods to CloudProviderServer will
-// result in compilation errors.
-type UnsafeCloudProviderServer interface {
-	mustEmbedUnimplementedCloudProviderServer()
 }
 
 func RegisterCloudProviderServer(s grpc.ServiceRegistrar, srv CloudProviderServer) {
-	// If the following call panics, it indicates UnimplementedCloudProviderServer was
-	// embedded by pointer and is nil.  This will cause panics if an
-	// unimplemented method is ever invoked, so we test this at initialization
-	// time to prevent it from happening at runtime later due to I/O.
-	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
-		t.testEmbeddedByValue()
-	}
+
 	s.RegisterService(&CloudProvider_ServiceDesc, srv)
 }
 

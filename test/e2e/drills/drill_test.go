@@ -30,7 +30,9 @@ import (
 )
 
 const (
-	patience = 90 * time.Second
+	// patience is longer than the longest request may take and settle together: so long a controller that crashed in the
+	// middle of one waits before it asks again.
+	patience = 4 * time.Minute
 	interval = 100 * time.Millisecond
 
 	flavor  = "lab.tiny"
