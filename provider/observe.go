@@ -43,9 +43,10 @@ func (p *Provider) onDelete(object any) {
 }
 
 // observe takes in the origin's object. A pod that was there when this process
-// started may be held by the far end already.
+// started may be held by the far end already. A status that others have changed, as
+// the node controller does when the virtual node was away, is told again.
 func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
-	wake, changed := false, false
+	wake, changed, restore := false, false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
 		changed = !fresh && updatable(e.pod, pod)
 		wake = fresh || !e.present ||
@@ -55,9 +56,13 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		if fresh && inherited {
 			e.held = holdsMaybe
 		}
+		arrived := !fresh && e.status != nil && podstatus.Equal(e.base(), e.status)
 		e.pod, e.present, e.orphan = pod, true, false
 		if e.written != nil && reached(pod.ResourceVersion, e.writtenVersion) {
 			e.written = nil
+		}
+		if arrived && !podstatus.Equal(e.base(), e.status) {
+			restore, e.answers = true, 0
 		}
 	})
 	switch {
@@ -65,6 +70,9 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		p.work.Add(pod.UID)
 	case changed:
 		p.work.AddAfter(pod.UID, p.cfg.Debounce)
+	}
+	if restore {
+		p.dirty.AddAfter(pod.UID, restoreAfter)
 	}
 }
 

@@ -75,11 +75,13 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	case apierrors.IsInvalid(err):
 		// No retry can help. The next report of the pod is another chance.
 		logging.From(ctx).Warn("status refused by the API server", "namespace", pod.Namespace, "pod", pod.Name, "error", err)
+		p.table.change(pod.UID, func(e *entry) { e.answers = maxAnswers })
 		return nil
 	case err != nil:
 		return fmt.Errorf("patch status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	p.table.change(pod.UID, func(e *entry) {
+		e.answers++
 		if !reached(e.pod.ResourceVersion, written.ResourceVersion) {
 			e.written, e.writtenVersion = &written.Status, written.ResourceVersion
 		}

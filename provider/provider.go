@@ -165,6 +165,8 @@ type Provider struct {
 
 	mu     sync.Mutex
 	notify func(*corev1.Pod)
+	// tellings counts the statuses that were handed over.
+	tellings atomic.Uint64
 }
 
 // New returns a provider that does nothing before Run.

@@ -4,10 +4,10 @@ package provider
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -15,8 +15,14 @@ import (
 )
 
 const (
+	// checkAfter is the first pause before it is checked whether a status arrived; further
+	// ones grow up to maxPause.
 	checkAfter = 5 * time.Second
-	maxChecks  = 4
+	maxPause   = time.Minute
+	// maxAnswers is how often the API server may take the same status and keep another one.
+	maxAnswers = 4
+	// restoreAfter is how long a status that others have changed is left so.
+	restoreAfter = time.Second
 )
 
 func (p *Provider) publishLoop(ctx context.Context) {
@@ -51,28 +57,35 @@ func (p *Provider) publish(uid types.UID) {
 	if !ok || notify == nil {
 		return // NotifyPods has everything published again
 	}
-	if equality.Semantic.DeepEqual(*status, *e.base()) {
-		p.table.change(uid, func(e *entry) { e.status, e.checks = status, 0 })
+	if podstatus.Equal(status, e.base()) {
+		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers = status, 0, 0 })
 		return
 	}
 	if settling := p.cfg.FirstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
 		p.dirty.AddAfter(uid, settling)
 		return
 	}
-	checks := 0
+	tells, answers := 0, 0
 	p.table.change(uid, func(e *entry) {
+		if e.status == nil || !podstatus.Equal(status, e.status) {
+			e.tells, e.answers = 0, 0
+		}
 		e.status = status
-		e.checks++
-		checks = e.checks
+		e.tells++
+		tells, answers = e.tells, e.answers
 	})
+	if answers >= maxAnswers {
+		return // the API server keeps what it likes of it
+	}
 	told := *pod
 	told.Status = *status
+	// The library takes no notice of what it was told before, even if that is not what
+	// the origin has; it replaces the version.
+	told.ResourceVersion = strconv.FormatUint(p.tellings.Add(1), 10)
 	notify(&told)
 	// The library drops a status without a word when its own view of the pods is
-	// three seconds late, so whether it arrived is checked a few times.
-	if checks <= maxChecks {
-		p.dirty.AddAfter(uid, time.Duration(checks)*checkAfter)
-	}
+	// late, so whether it arrived is checked until it has.
+	p.dirty.AddAfter(uid, min(time.Duration(tells)*checkAfter, maxPause))
 }
 
 // first reports whether to is the first thing that is said of a pod, and not much.
@@ -100,10 +113,11 @@ func (p *Provider) current(e *entry) (*corev1.PodStatus, bool) {
 	return nil, false
 }
 
-// previous is the status to go on from: what was told last, or the origin's own.
+// previous is the status to go on from: what was told last, with what others have
+// written since, or the origin's own.
 func (p *Provider) previous(e *entry) *corev1.PodStatus {
 	if e.status != nil {
-		return e.status
+		return new(podstatus.Rebase(e.status, e.base()))
 	}
 	return e.base()
 }

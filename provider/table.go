@@ -75,8 +75,9 @@ type entry struct {
 	wait   *wait
 	final  *podstatus.Outcome
 	status *corev1.PodStatus
-	// checks counts how often status was handed over since it last arrived.
-	checks int
+	// tells counts how often status was handed over since it last arrived, answers how
+	// often the API server took it since.
+	tells, answers int
 	// written is the origin's status after our last patch, until the informer
 	// has caught up with it.
 	written        *corev1.PodStatus

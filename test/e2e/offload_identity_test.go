@@ -5,6 +5,7 @@
 package e2e_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,12 +121,42 @@ func (w *world) deployment(t *testing.T, name string, replicas int32, change fun
 
 func (w *world) awaitAvailable(t *testing.T, name string, replicas int32) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			w.tellUnready(t, name)
+		}
+	}()
 	eventually(t.Context(), t, "deployment "+name+" available", func() (bool, string) {
 		deployment, err := w.af.AppsV1().Deployments(w.namespace).Get(t.Context(), name, metav1.GetOptions{})
 		require.NoError(t, err)
 		return deployment.Status.AvailableReplicas == replicas && deployment.Status.UpdatedReplicas == replicas && deployment.Status.Replicas == replicas,
 			deployment.Status.String()
 	})
+}
+
+// tellUnready logs how the pods that are not ready stand on both sides.
+func (w *world) tellUnready(t *testing.T, app string) {
+	t.Helper()
+	list, err := w.caas.CoreV1().Pods(w.remoteNamespace).List(t.Context(), metav1.ListOptions{LabelSelector: managed})
+	require.NoError(t, err)
+	remote := map[string]*corev1.Pod{}
+	for i := range list.Items {
+		remote[list.Items[i].Labels["offload.infn.it/uid"]] = &list.Items[i]
+	}
+	for _, pod := range w.podsOf(t, app) {
+		ready := slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
+		if ready {
+			continue
+		}
+		far := remote[string(pod.UID)]
+		t.Logf("%s %s (version %s): %s %v", pod.Name, pod.UID, pod.ResourceVersion, describe(&pod), pod.Status.Conditions)
+		t.Logf("  at the far end: %s", describe(far))
+		if far != nil {
+			t.Logf("  %s on %q: %v", far.Name, far.Spec.NodeName, far.Status.Conditions)
+		}
+	}
 }
 
 func (w *world) removeDeployment(t *testing.T, name string) {

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/cloudveneto/caas/provider/podstatus"
+)
+
+// patchStatus writes the status of a pod as somebody else does.
+func (h *harness) patchStatus(name, patch string) {
+	h.t.Helper()
+	_, err := h.client.CoreV1().Pods("user").Patch(h.t.Context(), name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	require.NoError(h.t, err)
+}
+
+func hasCondition(pod *corev1.Pod, kind corev1.PodConditionType, status corev1.ConditionStatus) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == kind {
+			return condition.Status == status
+		}
+	}
+	return false
+}
+
+// TestStatusThatOthersChangedIsTold has others write what the provider answers for: the node controller, which calls the pods
+// of a node that was away unready, and a request of an earlier process that comes through late.
+func TestStatusThatOthersChangedIsTold(t *testing.T) {
+	t.Parallel()
+	for name, patch := range map[string]string{
+		"node controller": `{"status":{"conditions":[{"type":"Ready","status":"False","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`,
+		"late request": `{"status":{"phase":"Pending","containerStatuses":[{"name":"main","state":{"running":null,"waiting":{"reason":"ContainerCreating"}}}],
+			"conditions":[{"type":"Ready","status":"False"},{"type":"ContainersReady","status":"False"}]}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, ours())
+			h.up()
+			h.add(newPod("a"))
+			h.untilHeld(1)
+			h.far.Run("uid-a")
+			before := h.untilPhase("a", corev1.PodRunning)
+			require.True(t, hasCondition(before, corev1.PodReady, corev1.ConditionTrue))
+			h.patchStatus("a", patch)
+			require.False(t, hasCondition(h.pod("a"), corev1.PodReady, corev1.ConditionTrue))
+			h.until("the status is told again", func() bool { return hasCondition(h.pod("a"), corev1.PodReady, corev1.ConditionTrue) })
+			assert.True(t, podstatus.Equal(&before.Status, &h.pod("a").Status))
+		})
+	}
+}
+
+// TestReadinessGate has somebody else open a pod's gate at the origin.
+func TestReadinessGate(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	h.up()
+	h.add(newPod("a", func(pod *corev1.Pod) {
+		pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.org/checked"}}
+	}))
+	h.untilHeld(1)
+	h.far.Run("uid-a")
+	h.untilPhase("a", corev1.PodRunning)
+	assert.True(t, hasCondition(h.pod("a"), corev1.PodReady, corev1.ConditionFalse))
+	h.patchStatus("a", `{"status":{"conditions":[{"type":"example.org/checked","status":"True"}],"resourceClaimStatuses":[{"name":"gpu","resourceClaimName":"a-gpu"}]}}`)
+	h.until("the open gate makes the pod ready", func() bool { return hasCondition(h.pod("a"), corev1.PodReady, corev1.ConditionTrue) })
+	h.far.Finish("uid-a", 0)
+	ended := h.untilPhase("a", corev1.PodSucceeded)
+	assert.True(t, hasCondition(ended, "example.org/checked", corev1.ConditionTrue), "others' conditions stay")
+	assert.Equal(t, new("a-gpu"), ended.Status.ResourceClaimStatuses[0].ResourceClaimName)
+}
+
+// TestRefusedStatusIsNotRepeated has the API server refuse a status: the same one is not sent again, the next one is.
+func TestRefusedStatusIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	refused := make(chan string, 100)
+	h.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if len(refused) == 0 {
+			refused <- action.GetSubresource()
+			return true, nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "a", nil)
+		}
+		return false, nil, nil
+	})
+	h.up()
+	h.add(newPod("a"))
+	h.untilHeld(1)
+	h.far.Run("uid-a")
+	h.until("the status is refused", func() bool { return len(refused) > 0 })
+	time.Sleep(6 * time.Second) // the first check comes after five
+	assert.Equal(t, corev1.PodPending, h.pod("a").Status.Phase)
+	h.far.Finish("uid-a", 0)
+	h.untilPhase("a", corev1.PodSucceeded)
+}
