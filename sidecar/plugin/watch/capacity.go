@@ -141,10 +141,10 @@ func (w *Watcher) answer(total corev1.ResourceList) *interlink.PingResources {
 	}
 	names := slices.Sorted(maps.Keys(total))
 	for _, name := range names {
-		if !strings.Contains(string(name), "/") {
+		quantity := total[name]
+		if !travels(name, quantity) {
 			continue
 		}
-		quantity := total[name]
 		shown := name
 		if origin, mapped := w.config.Capacity.Names[name]; mapped {
 			shown = origin
@@ -157,6 +157,17 @@ func (w *Watcher) answer(total corev1.ResourceList) *interlink.PingResources {
 		return nil
 	}
 	return out
+}
+
+// travels tells what goes into the list that the wire has for all other resources: those
+// with a vendor's name, and what a scheduler would otherwise believe to be absent. No
+// pod that asks for ephemeral storage is bound to a node that says nothing of it.
+func travels(name corev1.ResourceName, quantity resource.Quantity) bool {
+	if strings.Contains(string(name), "/") {
+		return true
+	}
+	other := name == corev1.ResourceEphemeralStorage || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+	return other && quantity.Sign() > 0
 }
 
 func positive(total corev1.ResourceList, name corev1.ResourceName) string {

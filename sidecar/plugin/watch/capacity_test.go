@@ -191,3 +191,31 @@ func TestProbe(t *testing.T) {
 		assert.LessOrEqual(t, len(client.Actions()), 2, "many callers, one check")
 	}
 }
+
+// One namespace that is on its way out says nothing of the others.
+func TestProbeOfSeveralNamespaces(t *testing.T) {
+	t.Parallel()
+	doomed := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "doomed"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}}
+	client := fake.NewClientset(doomed, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}})
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
+		review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+		review.Status.Allowed = true
+		return true, review, nil
+	})
+	require.NoError(t, watch.NewProbe(client, []string{"doomed", "cms"}).Usable(t.Context()))
+	require.ErrorContains(t, watch.NewProbe(client, []string{"doomed", "none"}).Usable(t.Context()), "being terminated")
+}
+
+// A pod that asks for what a node does not name is never bound to it, so all of it is named.
+func TestCapacityNamesStorageAndHugePages(t *testing.T) {
+	t.Parallel()
+	w, _ := run(t, watch.CapacityConfig{}, everything, node("a", func(n *corev1.Node) {
+		n.Status.Allocatable["ephemeral-storage"] = resource.MustParse("100Gi")
+		n.Status.Allocatable["hugepages-2Mi"] = resource.MustParse("64Mi")
+		n.Status.Allocatable["hugepages-1Gi"] = resource.MustParse("0")
+	}))
+	settles(t, w, "alice", &interlink.PingResources{CPU: "4", Memory: "8Gi", Pods: "10", Accelerators: []interlink.PingAccelerator{
+		{ResourceType: "ephemeral-storage", Available: "107374182400"}, {ResourceType: "hugepages-2Mi", Available: "67108864"},
+		{ResourceType: "nvidia.com/mig", Available: "2"},
+	}})
+}
