@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cloudveneto/caas/internal/httpserver"
+	"github.com/cloudveneto/caas/internal/rewind"
 	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/internal/telemetry"
 )
@@ -87,6 +88,7 @@ func reach(settings *file) (*target, error) {
 	config.Wrap(telemetry.Transport)
 	own := rest.CopyConfig(config)
 	own.NextProtos = []string{"http/1.1"}
+	config.Wrap(rewind.Transport)
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	client, clientErr := newClient(config)

@@ -21,6 +21,7 @@ import (
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/rewind"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/provider/settings"
 )
@@ -45,6 +46,7 @@ func originClient(kubeconfig string, s *settings.Settings) (kubernetes.Interface
 	config.UserAgent = "virtual-kubelet/" + cli.Version()
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	config.Wrap(rewind.Transport)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("this cluster's client: %w", err)

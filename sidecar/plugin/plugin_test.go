@@ -240,6 +240,17 @@ func TestLogErrors(t *testing.T) {
 	assert.Equal(t, sentence+"\n", string(body))
 }
 
+// A user whose origin lets him read the log must not be told that he is not known.
+func TestLogWithoutTheSidecarsCredentials(t *testing.T) {
+	t.Parallel()
+	url, uid := serveWithPod(t, logServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	answer := askLog(t.Context(), t, url, interlink.LogRequest{PodUID: uid})
+	assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	assert.Contains(t, string(body), "the sidecar's credentials")
+}
+
 func TestLogThatBreaksIsNotTakenForWhole(t *testing.T) {
 	t.Parallel()
 	url, uid := serveWithPod(t, logServer(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rewind notices that a cluster went back in time: that its storage was
+// restored from a backup. Versions of objects then begin again at an earlier number,
+// and a watch that goes on from a later one hears nothing, without any error, until
+// the numbers have caught up. Whoever keeps state by watches would believe for hours in
+// what is no more.
+//
+//	config.Wrap(rewind.Transport)
+//
+// It imports nothing of this repository but logging.
+package rewind
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudveneto/caas/internal/logging"
+)
+
+const (
+	// askTimeout bounds the question that comes before a watch.
+	askTimeout = 10 * time.Second
+	// maxAnswer bounds its answer: one object's metadata.
+	maxAnswer = 1 << 20
+
+	onlyMetadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+)
+
+// Transport wraps a client's transport. Before a watch goes on from a version, the
+// server is asked for its present one; if that is earlier, the watch is answered with
+// 410 Gone, upon which client-go's reflectors read everything anew. The question is a
+// list of one object, with the watch's own selectors, and costs one request whenever a
+// watch begins again, which is every few minutes.
+func Transport(base http.RoundTripper) http.RoundTripper { //nolint:ireturn // the signature of rest.Config's wrappers
+	return transport{base: base}
+}
+
+type transport struct{ base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	from, goesOn := watchedFrom(request)
+	if !goesOn {
+		return t.base.RoundTrip(request)
+	}
+	now, known := t.version(request)
+	if !known || now >= from {
+		return t.base.RoundTrip(request)
+	}
+	logging.From(request.Context()).WarnContext(request.Context(), "cluster went back in time", "path", request.URL.Path, "from", from, "to", now)
+	return gone(request), nil
+}
+
+// watchedFrom is the version from which a watch goes on.
+func watchedFrom(request *http.Request) (version uint64, goesOn bool) {
+	if request.Method != http.MethodGet || request.URL.RawQuery == "" {
+		return 0, false
+	}
+	query := request.URL.Query()
+	if !truth(query.Get("watch")) || truth(query.Get("sendInitialEvents")) {
+		return 0, false
+	}
+	version, err := strconv.ParseUint(query.Get("resourceVersion"), 10, 64)
+	return version, err == nil && version > 0
+}
+
+func truth(text string) bool {
+	yes, err := strconv.ParseBool(text)
+	return err == nil && yes
+}
+
+// version is the present version of what is to be watched. What cannot be found out is
+// for the watch itself to find out.
+func (t transport) version(watch *http.Request) (version uint64, known bool) {
+	ctx, cancel := context.WithTimeout(watch.Context(), askTimeout)
+	defer cancel()
+	question := watch.Clone(ctx)
+	question.URL = listOfOne(watch.URL)
+	question.Header.Set("Accept", onlyMetadata)
+	answer, err := t.base.RoundTrip(question)
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var list metav1.PartialObjectMetadataList
+	if answer.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&list) != nil {
+		return 0, false
+	}
+	version, err = strconv.ParseUint(list.ResourceVersion, 10, 64)
+	return version, err == nil && version > 0
+}
+
+// listOfOne asks for the newest state: no version is given.
+func listOfOne(watch *url.URL) *url.URL {
+	list := *watch
+	query := list.Query()
+	for _, key := range []string{"watch", "resourceVersion", "resourceVersionMatch", "allowWatchBookmarks", "timeoutSeconds", "timeout"} {
+		query.Del(key)
+	}
+	query.Set("limit", "1")
+	list.RawQuery = query.Encode()
+	return &list
+}
+
+// gone is what an API server answers that no longer has the versions since then.
+func gone(request *http.Request) *http.Response {
+	status := metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: http.StatusGone,
+		Reason: metav1.StatusReasonExpired, Message: "the cluster went back in time: it was restored from a backup",
+	}
+	body, err := json.Marshal(status)
+	if err != nil {
+		body = nil // the code says it, too
+	}
+	return &http.Response{
+		Status: "410 Gone", StatusCode: http.StatusGone, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)), Request: request,
+	}
+}
