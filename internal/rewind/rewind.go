@@ -40,7 +40,7 @@ const (
 // 410 Gone, upon which client-go's reflectors read everything anew. The question is a
 // list of one object, with the watch's own selectors, and costs one request whenever a
 // watch begins again, which is every few minutes.
-func Transport(base http.RoundTripper) http.RoundTripper { //nolint:ireturn // the signature of rest.Config's wrappers
+func Transport(base http.RoundTripper) http.RoundTripper {
 	return transport{base: base}
 }
 

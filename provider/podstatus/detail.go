@@ -24,7 +24,31 @@ func (s *scene) takeDetail(status *corev1.PodStatus, detail *interlink.PodDetail
 	missing := s.missing(status.Phase, detail)
 	status.InitContainerStatuses = s.take(s.inits, missing)
 	status.ContainerStatuses = s.take(s.containers, missing)
+	if Terminal(status) {
+		s.stop(s.inits, status.InitContainerStatuses)
+		s.stop(s.containers, status.ContainerStatuses)
+	}
 	s.takeConditions(status, detail.Conditions)
+}
+
+// stop ends the containers that a report of an ended pod still calls running. Nobody
+// will say more of them: their node was lost, and the pod was given up without it.
+func (s *scene) stop(list []slot, statuses []corev1.ContainerStatus) {
+	for i, at := range list {
+		running := statuses[i].State.Running
+		if at.local || running == nil {
+			continue
+		}
+		statuses[i].Ready, statuses[i].Started = false, new(false)
+		if at.has && at.previous.State.Terminated != nil { // this has been said before
+			statuses[i].State = *at.previous.State.DeepCopy()
+			continue
+		}
+		statuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			Reason: reasonUnknown, Message: messageStateUnknown, ExitCode: exitCodeKilled,
+			StartedAt: running.StartedAt, FinishedAt: s.in.Now, ContainerID: statuses[i].ContainerID,
+		}}
+	}
 }
 
 func phaseOf(told, previous corev1.PodPhase) corev1.PodPhase {

@@ -242,6 +242,27 @@ func TestEvictedWithoutContainers(t *testing.T) {
 	assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, "known exit codes stay")
 }
 
+// The garbage collector of the far end's cluster gives up pods whose node is gone, and nobody says how their containers
+// ended.
+func TestNothingRunsInAnEndedPod(t *testing.T) {
+	t.Parallel()
+	p := pod(corev1.RestartPolicyNever, nil, "a", "b")
+	wire := interlink.PodStatus{
+		Name: "p", Containers: list{running("a", true), ended("b", 3)}, Detail: &interlink.PodDetail{Phase: corev1.PodFailed},
+	}
+	status := podstatus.From(podstatus.Input{Pod: p, Previous: p.Status, Now: at(10), Wire: wire})
+	stopped := status.ContainerStatuses[0].State.Terminated
+	require.NotNil(t, stopped)
+	assert.Equal(t, int32(137), stopped.ExitCode)
+	assert.Equal(t, "ContainerStatusUnknown", stopped.Reason)
+	assert.True(t, stopped.StartedAt.Time.Equal(at(0).Rfc3339Copy().Time))
+	assert.True(t, stopped.FinishedAt.Time.Equal(at(10).Rfc3339Copy().Time))
+	assert.False(t, status.ContainerStatuses[0].Ready)
+	assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, "known exit codes stay")
+	again := podstatus.From(podstatus.Input{Pod: p, Previous: status, Now: at(20), Wire: wire})
+	assert.Equal(t, status, again, "the same report says the same")
+}
+
 func TestReadinessGatesAreTheOrigins(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, nil, "a")

@@ -215,7 +215,8 @@ func TestCapacityNamesStorageAndHugePages(t *testing.T) {
 		n.Status.Allocatable["hugepages-1Gi"] = resource.MustParse("0")
 	}))
 	settles(t, w, "alice", &interlink.PingResources{CPU: "4", Memory: "8Gi", Pods: "10", Accelerators: []interlink.PingAccelerator{
-		{ResourceType: "ephemeral-storage", Available: "107374182400"}, {ResourceType: "hugepages-2Mi", Available: "67108864"},
+		{ResourceType: "ephemeral-storage", Available: "107374182400"},
+		{ResourceType: "hugepages-2Mi", Available: "67108864"},
 		{ResourceType: "nvidia.com/mig", Available: "2"},
 	}})
 }
