@@ -23,6 +23,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 // TestFidelityInStep changes what pods refer to, and the pods, while they run.
@@ -160,7 +161,7 @@ func tokensLiveAndDieWithThePod(t *testing.T, w *world) {
 	require.True(t, status.Authenticated, status.Error)
 	assert.Equal(t, "system:serviceaccount:"+w.namespace+":default", status.User.Username)
 	assert.Equal(t, []string{string(created.UID)}, []string(status.User.Extra["authentication.kubernetes.io/pod-uid"]))
-	issued := claims(t, token)
+	issued := labtest.Claims(t, token)
 	assert.InDelta(t, seconds, issued.Expires-issued.Issued, 1)
 	remote := w.awaitRemote(t, created)
 	due, err := time.Parse(time.RFC3339, remote.Annotations["offload.infn.it/refresh-at"])

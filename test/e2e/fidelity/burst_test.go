@@ -31,7 +31,7 @@ func burst(t *testing.T, r *room) {
 	pool, err := r.lab.SharedPool(offload.Project)
 	require.NoError(t, err)
 	nodes, err := kwok.Start(t.Context(), kwok.Config{
-		Client: r.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(t.TempDir(), "kwok"), Nodes: machines, NetNS: r.lab.NetNS(),
+		Client: r.caas, Kubeconfig: cluster.InsideKubeconfig(), Dir: filepath.Join(r.lab.Dir(), "kwok"), Nodes: machines, NetNS: r.lab.NetNS(),
 		Labels: map[string]string{actedLabel: "true", actedMachineKey: "many", lab.NodePoolLabel: pool},
 		Taints: []string{actedLabel + "=true:NoSchedule"}, EndWithStarter: true,
 	})

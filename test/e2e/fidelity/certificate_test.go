@@ -76,9 +76,9 @@ func expired(t *testing.T, path *offload.Path) (certificate, key []byte) {
 func expiredCertificate(t *testing.T, r *room) {
 	c := perform(t, r)
 	_, certFile, keyFile := r.path.ClientFiles()
-	goodCert, err := os.ReadFile(certFile) //nolint:gosec // the lab's own
+	goodCert, err := os.ReadFile(certFile)
 	require.NoError(t, err)
-	goodKey, err := os.ReadFile(keyFile) //nolint:gosec // the lab's own
+	goodKey, err := os.ReadFile(keyFile)
 	require.NoError(t, err)
 	write := func(cert, key []byte) {
 		require.NoError(t, os.WriteFile(certFile, cert, 0o600))

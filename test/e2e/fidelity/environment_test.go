@@ -136,11 +136,18 @@ func sameEnvironment(t *testing.T, r *room) {
 		{Prefix: "S_", SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "three"}}},
 	}
 	main.Env = []corev1.EnvVar{
-		{Name: "FIRST", Value: "1"}, {Name: "SECOND", Value: "$(FIRST)2"}, {Name: "THIRD", Value: "$(SECOND)3 $(FOURTH)"}, {Name: "FOURTH", Value: "4"},
+		{Name: "FIRST", Value: "1"},
+		{Name: "SECOND", Value: "$(FIRST)2"},
+		{Name: "THIRD", Value: "$(SECOND)3 $(FOURTH)"},
+		{Name: "FOURTH", Value: "4"},
 		{Name: "GREETING", Value: "hello $(MODE) $(P_LEVEL) $$(MODE) $$$(MODE) $$$$ $(S_PASSWORD) $(not a name"},
-		{Name: "FIRST", Value: "again $(FIRST)"}, {Name: "LEVEL", Value: "over"}, {Name: "SECRET", ValueFrom: &corev1.EnvVarSource{
+		{Name: "FIRST", Value: "again $(FIRST)"},
+		{Name: "LEVEL", Value: "over"},
+		{Name: "SECRET", ValueFrom: &corev1.EnvVarSource{
 			SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "three"}, Key: "PASSWORD"},
-		}}, {Name: "AFTER", Value: "$(SECRET)|$(LEVEL)"}, {Name: "EMPTY"},
+		}},
+		{Name: "AFTER", Value: "$(SECRET)|$(LEVEL)"},
+		{Name: "EMPTY"},
 	}
 	r.create(t, here(pod, "here"))
 	links := pod.DeepCopy()

@@ -243,7 +243,10 @@ func twoOrigins(t *testing.T, r *room) {
 	}
 	r.awaitPhase(t, "twin", corev1.PodRunning)
 	second.awaitPhase(t, "twin", corev1.PodRunning)
-	assert.Equal(t, "first", r.logs(t, "twin", "main"))
+	eventually(t.Context(), t, "the first one's own ConfigMap", func() (bool, string) {
+		log := r.logs(t, "twin", "main")
+		return log == "first", log
+	})
 	a, b := r.awaitFar(t, pods[r]), r.awaitFar(t, pods[&second])
 	assert.NotEqual(t, a.Name, b.Name)
 	assert.Equal(t, originID, a.Annotations["offload.infn.it/cluster"])

@@ -150,15 +150,22 @@ func filesAndModes(t *testing.T, r *room) {
 	pod := r.shell("files", `cd /v; for f in $(find -L . -type f | grep -v '/\.\.' | sort); do echo "$f $(stat -L -c %a "$f") $(sha256sum <"$f")"; done; id -u`)
 	pod.Labels = map[string]string{"app": "files", "quoted": "a-b"}
 	pod.Spec.Volumes = []corev1.Volume{
-		{Name: "binary", VolumeSource: binary}, {Name: "items", VolumeSource: items}, {Name: "keys", VolumeSource: keys},
-		{Name: "projected", VolumeSource: projected}, {Name: "all", VolumeSource: fromConfigMap("texts")},
+		{Name: "binary", VolumeSource: binary},
+		{Name: "items", VolumeSource: items},
+		{Name: "keys", VolumeSource: keys},
+		{Name: "projected", VolumeSource: projected},
+		{Name: "all", VolumeSource: fromConfigMap("texts")},
 		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
 	pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "WHICH", Value: "b"}}
 	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-		{Name: "binary", MountPath: "/v/binary", ReadOnly: true}, {Name: "items", MountPath: "/v/items"}, {Name: "keys", MountPath: "/v/keys"},
-		{Name: "projected", MountPath: "/v/projected"}, {Name: "all", MountPath: "/v/one", SubPath: "a.txt"},
-		{Name: "all", MountPath: "/v/expr", SubPathExpr: "$(WHICH).txt"}, {Name: "all", MountPath: "/v/all"},
+		{Name: "binary", MountPath: "/v/binary", ReadOnly: true},
+		{Name: "items", MountPath: "/v/items"},
+		{Name: "keys", MountPath: "/v/keys"},
+		{Name: "projected", MountPath: "/v/projected"},
+		{Name: "all", MountPath: "/v/one", SubPath: "a.txt"},
+		{Name: "all", MountPath: "/v/expr", SubPathExpr: "$(WHICH).txt"},
+		{Name: "all", MountPath: "/v/all"},
 		{Name: "scratch", MountPath: "/v/scratch", SubPathExpr: "made/$(WHICH)"},
 	}
 	r.create(t, here(pod, "files-here"))

@@ -119,10 +119,7 @@ func (c *troupe) verify(t *testing.T) {
 // pass lets time go by, in which the outage is all that happens.
 func pass(t *testing.T, d time.Duration) {
 	t.Helper()
-	select {
-	case <-time.After(d):
-	case <-t.Context().Done():
-	}
+	rest(t.Context(), d)
 }
 
 // partsDown kills processes of the path, and starts them again after some time.

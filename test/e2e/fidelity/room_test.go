@@ -282,11 +282,16 @@ func stays(ctx context.Context, t *testing.T, what string, so func() (bool, stri
 	for end := time.Now().Add(calm); time.Now().Before(end); {
 		still, now := so()
 		require.True(t, still, "%s; now: %s", what, now)
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return
-		}
+		rest(ctx, 200*time.Millisecond)
+	}
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -189,7 +189,8 @@ func nativeSidecar(t *testing.T, r *room) {
 func initFails(t *testing.T, r *room) {
 	pod := r.shell("uninitialized", "true")
 	pod.Spec.InitContainers = []corev1.Container{
-		{Name: "good", Image: busybox, Command: []string{"true"}}, {Name: "bad", Image: busybox, Command: []string{"sh", "-c", "exit 5"}},
+		{Name: "good", Image: busybox, Command: []string{"true"}},
+		{Name: "bad", Image: busybox, Command: []string{"sh", "-c", "exit 5"}},
 		{Name: "never", Image: busybox, Command: []string{"true"}},
 	}
 	r.create(t, pod)

@@ -7,8 +7,6 @@ package fidelity_test
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -20,31 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
-
-// tokenClaims is the part of a ServiceAccount token that is looked at.
-type tokenClaims struct {
-	Audience   []string `json:"aud"`
-	Subject    string   `json:"sub"`
-	Issued     float64  `json:"iat"`
-	Expires    float64  `json:"exp"`
-	Kubernetes struct {
-		Pod struct {
-			UID string `json:"uid"`
-		} `json:"pod"`
-	} `json:"kubernetes.io"`
-}
-
-func claims(t *testing.T, token string) tokenClaims {
-	t.Helper()
-	parts := strings.Split(token, ".")
-	require.Len(t, parts, 3, "a JWT")
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	require.NoError(t, err)
-	var c tokenClaims
-	require.NoError(t, json.Unmarshal(payload, &c))
-	return c
-}
 
 // originToken looks at the token of the usual place, and at one that a volume asks for.
 func originToken(t *testing.T, r *room) {
@@ -71,10 +46,10 @@ func originToken(t *testing.T, r *room) {
 	require.Greater(t, len(lines), 7, "%v", lines)
 	token, namespace, own, host, port, reached := lines[0], lines[1], lines[2], lines[3], lines[4], lines[5]
 	assert.Equal(t, r.namespace, namespace, "the namespace is the origin's")
-	assert.Equal(t, "system:serviceaccount:"+r.namespace+":default", claims(t, token).Subject)
-	assert.Equal(t, []string{"storage.example"}, claims(t, own).Audience)
-	assert.InDelta(t, 3607, claims(t, own).Expires-claims(t, own).Issued, 1)
-	assert.Equal(t, string(created.UID), claims(t, own).Kubernetes.Pod.UID)
+	assert.Equal(t, "system:serviceaccount:"+r.namespace+":default", labtest.Claims(t, token).Subject)
+	assert.Equal(t, []string{"storage.example"}, labtest.Claims(t, own).Audience)
+	assert.InDelta(t, 3607, labtest.Claims(t, own).Expires-labtest.Claims(t, own).Issued, 1)
+	assert.Equal(t, string(created.UID), labtest.Claims(t, own).Kubernetes.Pod.UID)
 	assert.Equal(t, "reached", reached, "the origin's API server, from the pod")
 	r.asksOrigin(t, host+":"+port, token, strings.Join(lines[6:], "\n"))
 

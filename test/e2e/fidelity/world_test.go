@@ -172,7 +172,7 @@ func (w *world) setSiteApart(ctx context.Context) error {
 // settle merges further settings into the configuration of a path's sidecar.
 func settle(path *offload.Path, extra map[string]any) error {
 	file := filepath.Join(path.Dir(), "sidecar.yaml")
-	content, err := os.ReadFile(file) //nolint:gosec // the lab's own
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func binDir() (string, error) {
 func (w *world) apiClient(t *testing.T, path *offload.Path) *interlink.Client {
 	t.Helper()
 	ca, cert, key := path.ClientFiles()
-	pem, err := os.ReadFile(ca) //nolint:gosec // the lab's own
+	pem, err := os.ReadFile(ca)
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pem))
@@ -231,7 +231,7 @@ func (w *world) kubectl(ctx context.Context, t *testing.T, cluster, namespace st
 	t.Helper()
 	c, err := w.lab.Cluster(cluster)
 	require.NoError(t, err)
-	return exec.CommandContext(ctx, w.lab.Kubectl(), append([]string{"--kubeconfig=" + c.Kubeconfig(), "--namespace=" + namespace}, args...)...) //nolint:gosec // a test's own words
+	return exec.CommandContext(ctx, w.lab.Kubectl(), append([]string{"--kubeconfig=" + c.Kubeconfig(), "--namespace=" + namespace}, args...)...)
 }
 
 func output(t *testing.T, command *exec.Cmd) string {
