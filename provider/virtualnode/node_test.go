@@ -7,6 +7,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -198,4 +199,23 @@ func TestDeletedObjectIsMadeAgain(t *testing.T) {
 	require.NoError(t, h.client.CoreV1().Nodes().Delete(t.Context(), "n", metav1.DeleteOptions{}))
 	h.node.Offer(interlink.PingResponse{Resources: &interlink.PingResources{CPU: "1"}})
 	h.until("ready again", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionTrue })
+}
+
+// The node controller marks nodes that it has not heard of; only the node itself says otherwise.
+func TestReadinessThatOthersWroteIsCorrected(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, &far{}, nil)
+		h.until("ready", func(node *corev1.Node) bool { return ready(node).Status == corev1.ConditionTrue })
+		node := h.object()
+		for i := range node.Status.Conditions {
+			node.Status.Conditions[i].Status, node.Status.Conditions[i].Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
+		}
+		_, err := h.client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		begun := time.Now()
+		h.until("ready again", func(node *corev1.Node) bool { return ready(node).Status == corev1.ConditionTrue })
+		assert.Less(t, time.Since(begun), 15*time.Second)
+		assert.Equal(t, "FarEndUsable", ready(h.object()).Reason)
+	})
 }
