@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,29 +36,71 @@ const (
 	onlyMetadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 )
 
-// Transport wraps a client's transport. Before a watch goes on from a version, the
-// server is asked for its present one; if that is earlier, the watch is answered with
-// 410 Gone, upon which client-go's reflectors read everything anew. The question is a
-// list of one object, with the watch's own selectors, and costs one request whenever a
+// Transport wraps a client's transport. A watch that would go on from a version is
+// answered with 410 Gone, upon which client-go's reflectors read everything anew, in two
+// cases. One: the server could not be reached since the watch began the last time. Its
+// storage cannot be replaced while it runs, and when it is back the numbers may have
+// caught up already. Two: its present version is an earlier one. For that it is asked
+// before, by a list of one object with the watch's own selectors: one request whenever a
 // watch begins again, which is every few minutes.
 func Transport(base http.RoundTripper) http.RoundTripper {
-	return transport{base: base}
+	return &transport{base: base, begun: map[string]uint64{}}
 }
 
-type transport struct{ base http.RoundTripper }
+type transport struct {
+	base http.RoundTripper
+
+	mu sync.Mutex
+	// outages counts answers that did not come, begun says how many there had been when a watch began.
+	outages uint64
+	begun   map[string]uint64
+}
 
 // RoundTrip implements http.RoundTripper.
-func (t transport) RoundTrip(request *http.Request) (*http.Response, error) {
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	from, goesOn := watchedFrom(request)
 	if !goesOn {
-		return t.base.RoundTrip(request)
+		return t.send(request)
+	}
+	if t.afterOutage(request) {
+		logging.From(request.Context()).InfoContext(request.Context(), "read anew after an outage", "path", request.URL.Path)
+		return gone(request), nil
 	}
 	now, known := t.version(request)
 	if !known || now >= from {
-		return t.base.RoundTrip(request)
+		return t.send(request)
 	}
 	logging.From(request.Context()).WarnContext(request.Context(), "cluster went back in time", "path", request.URL.Path, "from", from, "to", now)
 	return gone(request), nil
+}
+
+// send sends a request and counts if there is nobody to answer it.
+func (t *transport) send(request *http.Request) (*http.Response, error) {
+	answer, err := t.base.RoundTrip(request)
+	out := err != nil && request.Context().Err() == nil
+	if err == nil {
+		switch answer.StatusCode {
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // of what stands before it
+			out = true
+		}
+	}
+	if out {
+		t.mu.Lock()
+		t.outages++
+		t.mu.Unlock()
+	}
+	return answer, err
+}
+
+// afterOutage tells whether the server was away since this watch began the last time.
+func (t *transport) afterOutage(watch *http.Request) bool {
+	query := watch.URL.Query()
+	key := watch.URL.Path + "?" + query.Get("labelSelector") + "&" + query.Get("fieldSelector")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, known := t.begun[key]
+	t.begun[key] = t.outages
+	return known && before != t.outages
 }
 
 // watchedFrom is the version from which a watch goes on.
@@ -80,13 +123,13 @@ func truth(text string) bool {
 
 // version is the present version of what is to be watched. What cannot be found out is
 // for the watch itself to find out.
-func (t transport) version(watch *http.Request) (version uint64, known bool) {
+func (t *transport) version(watch *http.Request) (version uint64, known bool) {
 	ctx, cancel := context.WithTimeout(watch.Context(), askTimeout)
 	defer cancel()
 	question := watch.Clone(ctx)
 	question.URL = listOfOne(watch.URL)
 	question.Header.Set("Accept", onlyMetadata)
-	answer, err := t.base.RoundTrip(question)
+	answer, err := t.send(question)
 	if err != nil {
 		return 0, false
 	}

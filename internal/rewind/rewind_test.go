@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,14 +29,37 @@ type cluster struct {
 	pods     []string
 	requests []string
 	cut      chan struct{}
+	absent   bool
+}
+
+// away has nobody answer.
+func (c *cluster) away(absent bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.absent = absent
+}
+
+func (c *cluster) watches() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, one := range c.requests {
+		if strings.Contains(one, "watch=true") && !strings.Contains(one, "sendInitialEvents") {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	c.mu.Lock()
 	c.requests = append(c.requests, r.Method+" "+r.URL.RawQuery)
-	version, pods, cut := c.version, c.pods, c.cut
+	version, pods, cut, absent := c.version, c.pods, c.cut, c.absent
 	c.mu.Unlock()
+	if absent {
+		panic(http.ErrAbortHandler) // the connection is cut
+	}
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case query.Get("sendInitialEvents") == "true":
@@ -103,6 +127,28 @@ func TestInformerSeesAClusterGoBack(t *testing.T) {
 	require.Eventually(t, informer.HasSynced, 20*time.Second, 10*time.Millisecond)
 	c.set(100, "old")
 	assert.Eventually(t, func() bool { return len(informer.GetStore().List()) == 1 }, 20*time.Second, 10*time.Millisecond)
+}
+
+// A cluster that went back may have caught up with the watch's version before it is asked.
+func TestInformerReadsAnewAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	c := &cluster{version: 5000, pods: []string{"old", "new"}}
+	client, err := kubernetes.NewForConfig(serve(t, c))
+	require.NoError(t, err)
+	factory := informers.NewSharedInformerFactory(client, 0)
+	informer := factory.Core().V1().Pods().Informer()
+	factory.Start(t.Context().Done())
+	t.Cleanup(factory.Shutdown)
+	require.Eventually(t, informer.HasSynced, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return c.watches() > 0 }, 20*time.Second, 10*time.Millisecond)
+	c.away(true)
+	c.set(9000, "old")
+	require.Eventually(t, func() bool {
+		_, err := client.CoreV1().Pods("x").List(t.Context(), metav1.ListOptions{})
+		return err != nil
+	}, 20*time.Second, 10*time.Millisecond)
+	c.away(false)
+	assert.Eventually(t, func() bool { return len(informer.GetStore().List()) == 1 }, 60*time.Second, 10*time.Millisecond)
 }
 
 func TestWatchGoesOn(t *testing.T) {

@@ -280,7 +280,7 @@ func tooManyRequests(t *testing.T, r *room) {
 	_, err = flows.FlowSchemas().Create(t.Context(), &flowcontrolv1.FlowSchema{
 		ObjectMeta: meta(name),
 		Spec: flowcontrolv1.FlowSchemaSpec{
-			MatchingPrecedence: 1, PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: name},
+			MatchingPrecedence: 2, PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: name},
 			Rules: []flowcontrolv1.PolicyRulesWithSubjects{{
 				Subjects: []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: projectGroup(t, r)}}},
 				ResourceRules: []flowcontrolv1.ResourcePolicyRule{{
