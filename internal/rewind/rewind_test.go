@@ -58,7 +58,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	version, pods, cut, absent := c.version, c.pods, c.cut, c.absent
 	c.mu.Unlock()
 	if absent {
-		panic(http.ErrAbortHandler) // the connection is cut
+		if connection, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = connection.Close()
+		}
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	switch {

@@ -21,6 +21,8 @@ type fidelityCase struct {
 	name string
 	// alone keeps it from running beside others: it takes away something that all need.
 	alone bool
+	// ownPath has it run beside others, but after each other: it takes away parts of a path that they have to themselves.
+	ownPath bool
 	// where chooses the room; the usual one when nil.
 	where func(w *world) (namespace, target string, path *offload.Path)
 	run   func(t *testing.T, r *room)
@@ -63,14 +65,25 @@ func TestFidelity(t *testing.T) {
 	run := func(t *testing.T, index int, one fidelityCase) {
 		t.Helper()
 		namespace, target, path := fmt.Sprintf("case-%03d", index), commonNamespace, w.common
+		if one.ownPath {
+			target, path = brokenNamespace, w.broken
+		}
 		if one.where != nil {
 			namespace, target, path = one.where(w)
 		}
 		one.run(t, w.enter(t, namespace, target, path))
 	}
 	t.Run("beside each other", func(t *testing.T) {
+		t.Run("a path of their own", func(t *testing.T) {
+			t.Parallel()
+			for i, one := range cases() {
+				if one.ownPath {
+					t.Run(one.name, func(t *testing.T) { run(t, i, one) })
+				}
+			}
+		})
 		for i, one := range cases() {
-			if !one.alone {
+			if !one.alone && !one.ownPath {
 				t.Run(one.name, func(t *testing.T) {
 					t.Parallel()
 					run(t, i, one)

@@ -235,7 +235,7 @@ func twoOrigins(t *testing.T, r *room) {
 	pods := map[*room]*corev1.Pod{}
 	for name, one := range map[string]*room{"first": r, "second": &second} {
 		one.configMap(t, corev1.ConfigMap{ObjectMeta: meta("settings"), Data: map[string]string{"whose": name}})
-		pod := one.shell("twin", "cat /settings/whose; sleep 3600")
+		pod := one.shell("twin", "cat /settings/whose; echo; sleep 3600")
 		pod.Spec.NodeName = one.node
 		pod.Spec.Volumes = []corev1.Volume{{Name: "settings", VolumeSource: fromConfigMap("settings")}}
 		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "settings", MountPath: "/settings"}}
@@ -245,7 +245,7 @@ func twoOrigins(t *testing.T, r *room) {
 	second.awaitPhase(t, "twin", corev1.PodRunning)
 	eventually(t.Context(), t, "the first one's own ConfigMap", func() (bool, string) {
 		log := r.logs(t, "twin", "main")
-		return log == "first", log
+		return log == "first\n", log
 	})
 	a, b := r.awaitFar(t, pods[r]), r.awaitFar(t, pods[&second])
 	assert.NotEqual(t, a.Name, b.Name)

@@ -28,14 +28,14 @@ const apiServer = "kube-apiserver"
 
 func outageCases() []fidelityCase {
 	return []fidelityCase{
-		{name: "18 the sidecar is down", alone: true, run: partsDown(offload.Sidecar)},
-		{name: "18 the API is down, until the node is not ready", alone: true, run: apiDown},
-		{name: "18 the virtual kubelet is down", alone: true, run: partsDown(offload.VirtualKubelet)},
-		{name: "18 the whole path is down", alone: true, run: partsDown(offload.Sidecar, offload.API, offload.VirtualKubelet)},
+		{name: "18 the sidecar is down", ownPath: true, run: partsDown(offload.Sidecar)},
+		{name: "18 the API is down, until the node is not ready", ownPath: true, run: apiDown},
+		{name: "18 the virtual kubelet is down", ownPath: true, run: partsDown(offload.VirtualKubelet)},
+		{name: "18 the whole path is down", ownPath: true, run: partsDown(offload.Sidecar, offload.API, offload.VirtualKubelet)},
 		{name: "18 the target's API server is down", alone: true, run: targetDown},
 		{name: "18 the origin's API server is down", alone: true, run: originDown},
 		{name: "18 both API servers and the path restart", alone: true, run: allRestart},
-		{name: "18 an expired client certificate", alone: true, run: expiredCertificate},
+		{name: "18 an expired client certificate", ownPath: true, run: expiredCertificate},
 		{name: "18 the target answers 429", alone: true, run: tooManyRequests},
 		{name: "18 the target's etcd is restored from a backup", alone: true, run: targetRestored},
 		{name: "18 the origin's etcd is restored from a backup", alone: true, run: originRestored},

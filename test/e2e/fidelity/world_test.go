@@ -38,19 +38,23 @@ const (
 	siteNode = "caas-site"
 	// actedNode leads to nodes whose kubelet is the test.
 	actedNode = "caas-acted"
+	// brokenNode leads to the common nodes by a path whose parts are killed.
+	brokenNode = "caas-broken"
 
 	commonNamespace = "cms"
+	brokenNamespace = "cms-broken"
 	siteMachine     = "caas-3"
 	siteLabel       = "fidelity.test/site"
 	actedLabel      = "fidelity.test/acted"
 	originID        = "af"
 )
 
-// world is the lab with three offloading paths.
+// world is the lab with four offloading paths.
 type world struct {
-	lab                 *lab.Lab
-	af, caas            *kubernetes.Clientset
-	common, site, acted *offload.Path
+	lab      *lab.Lab
+	af, caas *kubernetes.Clientset
+
+	common, site, acted, broken *offload.Path
 	// owner is who the sidecars are in the target cluster.
 	owner string
 }
@@ -125,6 +129,7 @@ func (w *world) openPaths(ctx context.Context, programs string) error {
 			Node: actedNode, RemoteNamespace: "cms-acted",
 			NodeSelector: map[string]string{actedLabel: "true"}, Tolerations: exists(actedLabel),
 		}, map[string]any{"policy": map[string]any{"keepNodeSelectorKeys": []string{actedMachineKey}}}},
+		{&w.broken, offload.Config{Node: brokenNode, RemoteNamespace: brokenNamespace}, nil},
 	} {
 		one.config.Lab, one.config.BinDir, one.config.Index = w.lab, programs, i
 		path, err := offload.New(ctx, one.config)
@@ -144,7 +149,7 @@ func (w *world) openPaths(ctx context.Context, programs string) error {
 	return w.startPaths(ctx)
 }
 
-func (w *world) paths() []*offload.Path { return []*offload.Path{w.common, w.site, w.acted} }
+func (w *world) paths() []*offload.Path { return []*offload.Path{w.common, w.site, w.acted, w.broken} }
 
 func (w *world) startPaths(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
