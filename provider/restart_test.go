@@ -3,16 +3,19 @@
 package provider_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -106,7 +109,10 @@ func TestHalfMadePodBeforeItsInformer(t *testing.T) {
 	h := start(t, ours())
 	h.up()
 	pod := newPod("half")
-	h.client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, pod, nil })
+	h.client.PrependReactor("list", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		asked := action.(clienttesting.ListAction).GetListRestrictions().Fields.String()
+		return strings.Contains(asked, "metadata.name="+pod.Name), &corev1.PodList{Items: []corev1.Pod{*pod}}, nil
+	})
 	h.until("the stream is open", func() bool { return h.far.Streams() == 1 })
 	h.far.Tell(interlink.StatusEvent{Type: interlink.EventStatus, Status: &interlink.PodStatus{
 		Name: pod.Name, Namespace: pod.Namespace, UID: string(pod.UID), JobID: "job-1",
@@ -132,6 +138,29 @@ func TestDeletedWhileDown(t *testing.T) {
 	h.up()
 	h.untilHeld(1)
 	h.untilGone("b")
+	assert.Equal(t, []types.UID{"uid-stays"}, h.far.Held())
+}
+
+// The Node authorizer does not say of a pod that it is not there: it forbids the question.
+func TestOrphanOfANodeThatMayNotAskForIt(t *testing.T) {
+	t.Parallel()
+	h := start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
+	h.client.PrependReactor("get", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		name := action.(clienttesting.GetAction).GetName()
+		if _, err := h.client.Tracker().Get(action.GetResource(), action.GetNamespace(), name); err == nil {
+			return false, nil, nil
+		}
+		return true, nil, apierrors.NewForbidden(corev1.Resource("pods"), name, errors.New("no relationship found between node and this object"))
+	})
+	h.up()
+	for _, name := range []string{"gone", "stays"} {
+		h.add(newPod(name))
+		h.untilPhase(name, corev1.PodRunning)
+	}
+	h.stop()
+	h.vanish("gone")
+	h.up()
+	h.untilHeld(1)
 	assert.Equal(t, []types.UID{"uid-stays"}, h.far.Held())
 }
 

@@ -119,7 +119,7 @@ func onlyIPv6(t *testing.T, r *room) {
 	assert.Equal(t, "fd00:10:98::6", seen.Status.HostIP)
 	assert.Contains(t, r.kubectl(t, "get", "pod", "six", "-o", "wide"), "fd00:10:99::5")
 	r.delete(t, "six", 0)
-	require.NoError(t, r.caas.CoreV1().Pods(r.target).Delete(t.Context(), far.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}))
+	require.NoError(t, ignoreMissing(r.caas.CoreV1().Pods(r.target).Delete(t.Context(), far.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})))
 }
 
 func hugeAnnotations(t *testing.T, r *room) {

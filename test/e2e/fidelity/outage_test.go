@@ -7,14 +7,16 @@ package fidelity_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
-	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -168,8 +170,7 @@ func apiDown(t *testing.T, r *room) {
 func (r *room) awaitNotReady(t *testing.T) {
 	t.Helper()
 	eventually(t.Context(), t, "the virtual node is not ready", func() (bool, string) {
-		node, err := r.af.CoreV1().Nodes().Get(t.Context(), r.node, metav1.GetOptions{})
-		require.NoError(t, err)
+		node := r.virtualNode(t)
 		return !nodeReady(node), node.Status.String()
 	})
 }
@@ -259,55 +260,37 @@ func allRestart(t *testing.T, r *room) {
 	c.verify(t)
 }
 
-// tooManyRequests has the target's API server turn down all that the sidecar asks.
+// tooManyRequests has the target's API server answer creates with 429 for a while.
 func tooManyRequests(t *testing.T, r *room) {
-	c := perform(t, r)
-	const name = "fidelity-none"
-	flows := r.caas.FlowcontrolV1()
-	_, err := flows.PriorityLevelConfigurations().Create(t.Context(), &flowcontrolv1.PriorityLevelConfiguration{
-		ObjectMeta: meta(name),
-		Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
-			Type: flowcontrolv1.PriorityLevelEnablementLimited,
-			Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{
-				NominalConcurrencyShares: new(int32(0)), LendablePercent: new(int32(0)), BorrowingLimitPercent: new(int32(0)),
-				LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject},
-			},
-		},
-	}, metav1.CreateOptions{})
-	require.NoError(t, offload.IgnoreExisting(err))
-	user := r.awaitFar(t, c.steady).Labels["osn.infn.it/userid"]
-	require.NotEmpty(t, user)
-	_, err = flows.FlowSchemas().Create(t.Context(), &flowcontrolv1.FlowSchema{
-		ObjectMeta: meta(name),
-		Spec: flowcontrolv1.FlowSchemaSpec{
-			MatchingPrecedence: 2, PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: name},
-			Rules: []flowcontrolv1.PolicyRulesWithSubjects{{
-				Subjects: []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: projectGroup(t, r)}}},
-				ResourceRules: []flowcontrolv1.ResourcePolicyRule{{
-					Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}, Namespaces: []string{"*"}, ClusterScope: true,
-				}},
-			}},
-		},
-	}, metav1.CreateOptions{})
-	require.NoError(t, offload.IgnoreExisting(err))
-	remove := func(ctx context.Context) error {
-		return errors.Join(
-			ignoreMissing(flows.FlowSchemas().Delete(ctx, name, metav1.DeleteOptions{})),
-			ignoreMissing(flows.PriorityLevelConfigurations().Delete(ctx, name, metav1.DeleteOptions{})),
-		)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := cleanupContext(t)
-		defer cancel()
-		assert.NoError(t, remove(ctx))
+	var busy atomic.Bool
+	r.webhook(t, 9556, func() *admissionv1.AdmissionResponse {
+		if !busy.Load() {
+			return &admissionv1.AdmissionResponse{Allowed: true}
+		}
+		return &admissionv1.AdmissionResponse{Result: &metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests, Message: "slow down",
+		}}
 	})
-	pass(t, 3*time.Second) // the API server reads its configuration
+	c := perform(t, r)
+	busy.Store(true)
+	eventually(t.Context(), t, "the target answers 429", func() (bool, string) {
+		_, err := r.tryCreate(t)
+		return apierrors.IsTooManyRequests(err), describeError(err)
+	})
 	c.change(t)
 	seen := r.awaitPod(t, "fresh", "it is being tried again", func(pod *corev1.Pod) bool { return waiting(pod, "main") == "RemoteCreateFailed" })
 	assert.Equal(t, corev1.PodPending, seen.Status.Phase)
 	assert.Contains(t, container(seen, "main").State.Waiting.Message, "overloaded")
-	require.NoError(t, remove(t.Context()))
+	assert.True(t, nodeReady(r.virtualNode(t)), "that is no reason to give the node up")
+	busy.Store(false)
 	c.verify(t)
+}
+
+func (r *room) virtualNode(t *testing.T) *corev1.Node {
+	t.Helper()
+	node, err := r.af.CoreV1().Nodes().Get(t.Context(), r.node, metav1.GetOptions{})
+	require.NoError(t, err)
+	return node
 }
 
 func ignoreMissing(err error) error {
@@ -315,14 +298,4 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// projectGroup is the group that the sidecar's login is in.
-func projectGroup(t *testing.T, r *room) string {
-	t.Helper()
-	keystone, err := r.lab.Keystone()
-	require.NoError(t, err)
-	project, err := keystone.Project(offload.Project)
-	require.NoError(t, err)
-	return "osn:project:" + project.ID
 }

@@ -39,7 +39,7 @@ func siteNamespaces() []siteNamespace {
 		{"site-strict", "cms-strict"},
 		{"site-doomed", "cms-doomed"},
 		{"site-limits", "cms-limits"},
-		{"site-preempted", "cms-preempted"},
+		{"site-preempted", "cms-preempted"}, {"site-logs", "cms-logs"},
 	}
 }
 

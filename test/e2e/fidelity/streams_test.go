@@ -31,7 +31,7 @@ func streamCases() []fidelityCase {
 		{name: "20 logs with all options are the target's", run: logOptions},
 		{name: "20 logs of a container before and after a restart", run: logsAcrossRestart},
 		{name: "20 logs of what has not started, and of what is gone", run: logErrors},
-		{name: "20 a reader of logs who hangs up", run: logHangUp},
+		{name: "20 a reader of logs who hangs up", where: atSite("site-logs"), run: logHangUp},
 		{name: "20 a long log in little memory", run: longLog},
 		{name: "20 exec: exit code, terminal, half a minute of silence", run: execIdle},
 	}
@@ -72,13 +72,15 @@ func logOptions(t *testing.T, r *room) {
 }
 
 func logsAcrossRestart(t *testing.T, r *room) {
-	pod := r.shell("again", `n=$(cat /count/n 2>/dev/null || echo 0); echo $((n+1)) >/count/n; echo "life $n begins"; sleep 2; echo "life $n ends"; [ $n -lt 1 ] || sleep 3600; exit 1`)
+	pod := r.shell("again", `n=$(cat /count/n 2>/dev/null || echo 0); echo $((n+1)) >/count/n; echo "life $n begins"; sleep 12; echo "life $n ends"; [ $n -lt 1 ] || sleep 3600; exit 1`)
 	pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	pod.Spec.Volumes = []corev1.Volume{{Name: "count", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "count", MountPath: "/count"}}
 	created := r.create(t, pod)
 	r.awaitPhase(t, "again", corev1.PodRunning)
-	stream, err := r.af.CoreV1().Pods(r.namespace).GetLogs("again", &corev1.PodLogOptions{Follow: true}).Stream(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, err := r.af.CoreV1().Pods(r.namespace).GetLogs("again", &corev1.PodLogOptions{Follow: true}).Stream(ctx)
 	require.NoError(t, err)
 	followed, err := io.ReadAll(stream)
 	require.NoError(t, errors.Join(err, stream.Close()))
