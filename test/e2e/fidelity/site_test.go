@@ -39,7 +39,8 @@ func siteNamespaces() []siteNamespace {
 		{"site-strict", "cms-strict"},
 		{"site-doomed", "cms-doomed"},
 		{"site-limits", "cms-limits"},
-		{"site-preempted", "cms-preempted"}, {"site-logs", "cms-logs"},
+		{"site-preempted", "cms-preempted"},
+		{"site-logs", "cms-logs"},
 	}
 }
 
