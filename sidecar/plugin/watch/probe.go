@@ -56,13 +56,13 @@ func NewProbe(client kubernetes.Interface, namespaces []string) *Probe {
 // Usable returns nil when the target cluster answers and lets the sidecar create
 // pods, otherwise why not.
 func (p *Probe) Usable(ctx context.Context) error {
-	p.mu.Lock()
-	last := p.last
-	p.mu.Unlock()
-	if last.recent() {
+	if last := p.known(); last.recent() {
 		return last.err
 	}
 	result := p.group.DoChan("", func() (any, error) {
+		if last := p.known(); last.recent() {
+			return nil, last.err // another check has ended since
+		}
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 		defer cancel()
 		err := p.check(detached)
@@ -77,6 +77,12 @@ func (p *Probe) Usable(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (p *Probe) known() verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
 }
 
 // check asks for each namespace; it never runs twice at once. One that can be used is
