@@ -52,7 +52,7 @@ func (o *options) serve(ctx context.Context, settings *file) error {
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
-	mgr, err := newManager(config, o)
+	mgr, err := newManager(ctx, config, o)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (o *options) serve(ctx context.Context, settings *file) error {
 }
 
 // newManager makes the manager, which serves nothing itself: health and metrics are the ops server's.
-func newManager(config *rest.Config, o *options) (manager.Manager, error) { //nolint:ireturn // controller-runtime has no other
+func newManager(ctx context.Context, config *rest.Config, o *options) (manager.Manager, error) { //nolint:ireturn // controller-runtime has no other
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), osnodev1.AddToScheme(scheme)); err != nil {
 		return nil, err
@@ -77,8 +77,10 @@ func newManager(config *rest.Config, o *options) (manager.Manager, error) { //no
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme,
 		// Who changed which field is never asked for and is half of what objects weigh.
-		Cache:          cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics:        metricsserver.Options{BindAddress: "0"},
+		Cache:   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		// What runs beside the controllers gets no context but this, and would log nothing.
+		BaseContext:    func() context.Context { return context.WithoutCancel(ctx) },
 		LeaderElection: o.leaderElect, LeaderElectionID: leaseID, LeaderElectionNamespace: o.namespace,
 		// A process that ends in good order does no more: the next may begin at once.
 		LeaderElectionReleaseOnCancel: true,

@@ -69,7 +69,7 @@ func newWorldOf(tb testing.TB, policy tenant.Policy, change ...func(rules *admis
 	}
 	made, err := admission.New(admission.Config{
 		Index: w.index, Nodes: w.nodes, Lookup: w, Policy: policy, Rules: &rules,
-		Ready: func(schema.GroupResource) error { return w.ready }, Metrics: prometheus.NewRegistry(),
+		Ready: func(context.Context, schema.GroupResource) error { return w.ready }, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(tb, err)
 	w.Admitter = made

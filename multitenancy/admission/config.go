@@ -124,7 +124,7 @@ type Config struct {
 	// Rules are DefaultRules when nil.
 	Rules *Rules
 	// Ready says why what is known is not complete yet for requests about a kind.
-	Ready   func(resource schema.GroupResource) error
+	Ready   func(ctx context.Context, resource schema.GroupResource) error
 	Metrics *prometheus.Registry
 }
 
@@ -135,7 +135,7 @@ type Admitter struct {
 	lookup  Lookup
 	policy  tenant.Policy
 	rules   Rules
-	ready   func(resource schema.GroupResource) error
+	ready   func(ctx context.Context, resource schema.GroupResource) error
 	metrics *metrics
 }
 

@@ -160,7 +160,7 @@ func (a *Admitter) begin(ctx context.Context, request *admissionv1.AdmissionRequ
 	case a.exempt(request.UserInfo):
 		return r, true, nil
 	}
-	if err := a.ready(r.resource); err != nil {
+	if err := a.ready(ctx, r.resource); err != nil {
 		r.cannotTell(errors.Join(errNotReady, err))
 		return r, true, nil
 	}

@@ -31,8 +31,13 @@ import (
 // refreshInterval is how often new kinds of objects are looked for.
 const refreshInterval = 30 * time.Second
 
-// customGrace is how long kinds that are not Kubernetes' own may hold up readiness.
-const customGrace = 10 * time.Second
+const (
+	// customGrace is how long kinds that are not Kubernetes' own may hold up readiness.
+	customGrace = 10 * time.Second
+	// readPatience is how long a request waits for the objects of its kind while they are read for the first time, and
+	// readInterval how often it looks.
+	readPatience, readInterval = time.Second, 20 * time.Millisecond
+)
 
 // owned selects what has an owner: all else is not worth its memory.
 const owned = tenant.LabelUserID
@@ -48,6 +53,7 @@ type Watcher struct {
 	dynamic   dynamic.Interface
 	client    kubernetes.Interface
 	slots     chan struct{} // of live lookups
+	woken     chan struct{} // has kinds read before their time
 
 	mu        sync.RWMutex
 	resources map[schema.GroupResource]schema.GroupVersionResource
@@ -64,6 +70,8 @@ type informer struct {
 	// synced tells that the index has all that was there at the beginning.
 	synced cache.InformerSynced
 	stop   context.CancelFunc
+	// begun is when its watch began.
+	begun time.Time
 }
 
 // mostLookups bounds how many live lookups run at a time.
@@ -79,7 +87,7 @@ func NewWatcher(config *rest.Config, policy tenant.Policy, index *Index, nodes *
 	}
 	return &Watcher{
 		index: index, nodes: nodes, policy: policy, discovery: client.Discovery(), metadata: meta, dynamic: dyn, client: client,
-		slots:     make(chan struct{}, mostLookups),
+		slots: make(chan struct{}, mostLookups), woken: make(chan struct{}, 1),
 		resources: map[schema.GroupResource]schema.GroupVersionResource{},
 		informers: map[schema.GroupVersionResource]*informer{},
 	}, nil
@@ -117,6 +125,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		case <-w.woken:
 		}
 	}
 }
@@ -139,18 +148,37 @@ func (w *Watcher) Ready() error {
 	return nil
 }
 
-// ReadyFor is Ready for requests about a kind, all of whose objects have to be known, too.
-func (w *Watcher) ReadyFor(resource schema.GroupResource) error {
+// ReadyFor is Ready for requests about a kind, all of whose objects have to be known, too. While a kind is new to the
+// cluster it waits for that a little.
+func (w *Watcher) ReadyFor(ctx context.Context, resource schema.GroupResource) error {
 	if err := w.Ready(); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	look := time.NewTicker(readInterval)
+	defer look.Stop()
+	for {
+		version, one := w.informerOf(resource)
+		if one == nil || one.synced() {
+			return nil
+		}
+		if time.Since(one.begun) >= customGrace {
+			return unread(version)
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return unread(version)
+		}
+	}
+}
+
+func (w *Watcher) informerOf(resource schema.GroupResource) (schema.GroupVersionResource, *informer) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	version := w.resources[resource]
-	if one := w.informers[version]; one != nil && !one.synced() {
-		return unread(version)
-	}
-	return nil
+	return version, w.informers[version]
 }
 
 func unread(resource schema.GroupVersionResource) error {
@@ -236,7 +264,7 @@ func (w *Watcher) start(ctx context.Context, resource schema.GroupVersionResourc
 		logging.From(ctx).ErrorContext(ctx, "objects cannot be watched", "resource", resource.String(), "error", err)
 		return
 	}
-	made.stop = stop
+	made.stop, made.begun = stop, time.Now()
 	w.informers[resource] = made
 	running.Go(func() { made.run(ctx) })
 }

@@ -22,11 +22,16 @@ import (
 	"github.com/cloudveneto/caas/multitenancy/tenant"
 )
 
+// listTime is what a list of the custom kind others takes.
+const listTime = 1500 * time.Millisecond
+
 // emptyCluster is an API server without objects, which cannot list one kind as long as it is broken.
 type emptyCluster struct {
 	broken atomic.Pointer[string]
 	// kinds are the custom ones.
 	kinds atomic.Pointer[string]
+	// watches counts what is watched of the custom kind others.
+	watches atomic.Int64
 }
 
 func (c *emptyCluster) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -53,9 +58,20 @@ func (c *emptyCluster) RoundTrip(r *http.Request) (*http.Response, error) {
 		return answer(http.StatusOK, `{"kind":"APIResourceList","groupVersion":"example.org/v1","resources":[`+strings.Join(kinds, ",")+`]}`)
 	case strings.HasSuffix(path, "/"+*c.broken.Load()):
 		return answer(http.StatusInternalServerError, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":500,"message":"conversion webhook"}`)
+	case strings.HasSuffix(path, "/others") && r.URL.Query().Get("watch") == "":
+		time.Sleep(listTime)
+		return answer(http.StatusOK, emptyList(path))
 	case r.URL.Query().Get("sendInitialEvents") != "":
 		return answer(http.StatusUnprocessableEntity, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422}`)
+	case path == "/apis/example.org/v1/namespaces/cms/others/one":
+		return answer(http.StatusOK, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{`+
+			`"name":"one","namespace":"cms","uid":"u-1","labels":{"`+tenant.LabelUserID+`":"u-alice"}}}`)
+	case strings.HasPrefix(path, "/apis/example.org/v1/namespaces/"):
+		return answer(http.StatusNotFound, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 	case r.URL.Query().Get("watch") != "":
+		if strings.HasSuffix(path, "/others") {
+			c.watches.Add(1)
+		}
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	default:
@@ -114,9 +130,9 @@ func TestBrokenKind(t *testing.T) {
 			require.ErrorContains(t, watcher.Ready(), "things.example.org are not all read yet")
 			time.Sleep(10 * time.Second)
 			require.NoError(t, watcher.Ready())
-			require.NoError(t, watcher.ReadyFor(secrets))
-			require.NoError(t, watcher.ReadyFor(custom("others")))
-			require.ErrorContains(t, watcher.ReadyFor(custom("things")), "things.example.org are not all read yet")
+			require.NoError(t, watcher.ReadyFor(t.Context(), secrets))
+			require.NoError(t, watcher.ReadyFor(t.Context(), custom("others")))
+			require.ErrorContains(t, watcher.ReadyFor(t.Context(), custom("things")), "things.example.org are not all read yet")
 		},
 		"added later": func(t *testing.T) {
 			server := &emptyCluster{}
@@ -126,7 +142,36 @@ func TestBrokenKind(t *testing.T) {
 			server.set("things", "things,others")
 			time.Sleep(time.Minute)
 			require.NoError(t, watcher.Ready(), "nobody else waits for it")
-			require.Error(t, watcher.ReadyFor(custom("things")))
+			require.Error(t, watcher.ReadyFor(t.Context(), custom("things")))
+		},
+		"asked about when it is new": func(t *testing.T) {
+			server := &emptyCluster{}
+			server.set("none", "things")
+			watcher := start(t, server)
+			require.NoError(t, watcher.Ready())
+			one := admission.Key{Resource: custom("others"), Namespace: "cms", Name: "one"}
+			found, err := watcher.Lookup(t.Context(), one)
+			require.NoError(t, err)
+			assert.Nil(t, found, "there is no such kind")
+			server.set("none", "things,others")
+			found, err = watcher.Lookup(t.Context(), one)
+			require.NoError(t, err)
+			require.NotNil(t, found)
+			assert.Equal(t, "u-alice", found.Owner.UserID)
+			synctest.Wait()
+			began := time.Now()
+			require.ErrorContains(t, watcher.ReadyFor(t.Context(), custom("others")), "others.example.org are not all read yet")
+			assert.Equal(t, time.Second, time.Since(began), "a request waits for its new kind a little")
+			require.NoError(t, watcher.ReadyFor(t.Context(), custom("others")))
+			assert.Greater(t, time.Since(began), listTime)
+			time.Sleep(time.Second)
+			assert.Positive(t, server.watches.Load(), "from now on it is watched")
+			found, err = watcher.Lookup(t.Context(), admission.Key{Resource: custom("others"), Namespace: "cms", Name: "nobody"})
+			require.NoError(t, err)
+			assert.Nil(t, found)
+			found, err = watcher.Lookup(t.Context(), admission.Key{Resource: schema.GroupResource{Group: "else.org", Resource: "others"}, Name: "one"})
+			require.NoError(t, err)
+			assert.Nil(t, found, "of such a kind users own nothing")
 		},
 		"Kubernetes' own": func(t *testing.T) {
 			server := &emptyCluster{}
@@ -134,7 +179,7 @@ func TestBrokenKind(t *testing.T) {
 			watcher := start(t, server)
 			time.Sleep(time.Minute)
 			require.ErrorContains(t, watcher.Ready(), "secrets are not all read yet")
-			require.Error(t, watcher.ReadyFor(custom("things")), "what it refers to cannot be told")
+			require.Error(t, watcher.ReadyFor(t.Context(), custom("things")), "what it refers to cannot be told")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,6 +67,14 @@ type Config struct {
 type Approver struct {
 	cfg       Config
 	decisions *prometheus.CounterVec
+	// began is when the first request was looked at, in nanoseconds since 1970.
+	began atomic.Int64
+}
+
+// since is when this process took the requests up.
+func (a *Approver) since() time.Time {
+	a.began.CompareAndSwap(0, a.cfg.Clock().UnixNano())
+	return time.Unix(0, a.began.Load())
 }
 
 // New checks the configuration. It talks to nobody.

@@ -72,6 +72,8 @@ type Facts struct {
 	// Others are all other requests that were made with the same token, decided or not. For
 	// a Serve they are not needed.
 	Others []certificatesv1.CertificateSigningRequest
+	// Began is when this process took the requests up: what came before has waited for nobody's word.
+	Began  time.Time
 	Now    time.Time
 	Limits Limits
 }
@@ -80,7 +82,7 @@ type Facts struct {
 type Limits struct {
 	// MaxAge is when it is too old to be what it pretends to be.
 	MaxAge time.Duration
-	// Patience is how long it may wait for Nova's word about the machine.
+	// Patience is how long it may wait for Nova's word about the machine, while somebody is there to hear it.
 	Patience time.Duration
 }
 
@@ -105,6 +107,14 @@ func (f Facts) subject(request Request) *osnodev1.OpenStackNode {
 	return &f.OSNodes[0]
 }
 
+// waited is for how long a request has waited while this process could have decided.
+func (f Facts) waited(request Request) time.Duration {
+	if f.Began.After(request.Created) {
+		return f.Now.Sub(f.Began)
+	}
+	return f.Now.Sub(request.Created)
+}
+
 // general are the checks that do not depend on the kind. It is nil when they pass.
 func general(request Request, facts Facts, osn *osnodev1.OpenStackNode) *Verdict {
 	switch age := facts.Now.Sub(request.Created); {
@@ -122,7 +132,7 @@ func general(request Request, facts Facts, osn *osnodev1.OpenStackNode) *Verdict
 // patiently waits, and denies when that took too long.
 func patiently(request Request, facts Facts, reason, format string, args ...any) *Verdict {
 	verdict := deny(reason, format, args...)
-	if facts.Now.Sub(request.Created) <= facts.Limits.Patience {
+	if facts.waited(request) <= facts.Limits.Patience {
 		verdict.Action = Wait
 	}
 	return verdict

@@ -20,7 +20,7 @@ import (
 // facts gathers what a decision needs: which OpenStackNode it may be from the cache, and
 // how things are from the API server.
 func (a *Approver) facts(ctx context.Context, request Request) (Facts, error) {
-	facts := Facts{Now: a.cfg.Clock(), Limits: a.cfg.Limits}
+	facts := Facts{Began: a.since(), Now: a.cfg.Clock(), Limits: a.cfg.Limits}
 	var err error
 	if request.Kind == Serve {
 		if facts.OSNodes, err = a.osnodes(ctx, client.MatchingFields{indexNodeID: request.NodeID}); err != nil {

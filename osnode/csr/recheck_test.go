@@ -25,6 +25,11 @@ import (
 // approver decides about the objects of a cluster in memory.
 func approver(t *testing.T, limits csr.Limits, objects ...client.Object) (*csr.Approver, error) {
 	t.Helper()
+	return approverAt(t, now, limits, objects...)
+}
+
+func approverAt(t *testing.T, clock func() time.Time, limits csr.Limits, objects ...client.Object) (*csr.Approver, error) {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientscheme.AddToScheme(scheme))
 	require.NoError(t, osnodev1.AddToScheme(scheme))
@@ -37,7 +42,15 @@ func approver(t *testing.T, limits csr.Limits, objects ...client.Object) (*csr.A
 		return []string{request.Spec.SignerName}
 	})
 	built := building.Build()
-	return csr.New(csr.Config{Client: built, Reader: built, Recorder: events.NewFakeRecorder(100), Clock: now, Limits: limits})
+	return csr.New(csr.Config{Client: built, Reader: built, Recorder: events.NewFakeRecorder(100), Clock: clock, Limits: limits})
+}
+
+// look has an approver look at the request of a scene.
+func (s *scene) look(made *csr.Approver) time.Duration {
+	s.tb.Helper()
+	result, err := made.Reconcile(s.tb.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: s.object.Name}})
+	require.NoError(s.tb, err)
+	return result.RequeueAfter
 }
 
 // TestWaitingIsLookedAtLessAndLess: a machine that runs is seen in seconds, and one that does not run for minutes costs
@@ -53,13 +66,31 @@ func TestWaitingIsLookedAtLessAndLess(t *testing.T) {
 			s := joinScene(t)
 			s.request()
 			s.osn().Status.Server.Status = "BUILD"
-			s.object.CreationTimestamp = metav1.NewTime(now().Add(-age))
-			made, err := approver(t, csr.Limits{}, &s.object, s.osn())
+			s.object.CreationTimestamp = metav1.NewTime(now())
+			ahead := time.Duration(0)
+			made, err := approverAt(t, func() time.Time { return now().Add(ahead) }, csr.Limits{}, &s.object, s.osn())
 			require.NoError(t, err)
-			result, err := made.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: s.object.Name}})
-			require.NoError(t, err)
-			assert.Equal(t, want, result.RequeueAfter, "0 is after the patience, when it is denied")
+			assert.Equal(t, 2*time.Second, s.look(made))
+			ahead = age
+			assert.Equal(t, want, s.look(made), "0 is after the patience, when it is denied")
 		})
+	}
+}
+
+// TestPatienceBeginsWithTheApprover: a request that came while nobody was there to decide, as when the leader changes, is
+// not denied before there was a look at its machine. A denial would be final.
+func TestPatienceBeginsWithTheApprover(t *testing.T) {
+	t.Parallel()
+	s := joinScene(t)
+	s.request()
+	s.osn().Status.Server = nil
+	s.object.CreationTimestamp = metav1.NewTime(now().Add(-20 * time.Minute))
+	ahead := time.Duration(0)
+	made, err := approverAt(t, func() time.Time { return now().Add(ahead) }, csr.Limits{Patience: 15 * time.Minute}, &s.object, s.osn())
+	require.NoError(t, err)
+	for _, step := range []struct{ ahead, again time.Duration }{{0, 2 * time.Second}, {14 * time.Minute, time.Minute}, {16 * time.Minute, 0}} {
+		ahead = step.ahead
+		assert.Equal(t, step.again, s.look(made), "after %s", step.ahead)
 	}
 }
 
@@ -75,7 +106,5 @@ func TestLimits(t *testing.T) {
 	s.object.CreationTimestamp = metav1.NewTime(now().Add(-119 * time.Minute))
 	made, err := approver(t, csr.Limits{Patience: 2 * time.Hour}, &s.object, s.osn())
 	require.NoError(t, err)
-	result, err := made.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: s.object.Name}})
-	require.NoError(t, err)
-	assert.Equal(t, time.Minute, result.RequeueAfter)
+	assert.Equal(t, 2*time.Second, s.look(made))
 }

@@ -54,8 +54,7 @@ func (a *Approver) Reconcile(ctx context.Context, key ctrl.Request) (ctrl.Result
 	case Deny:
 		return ctrl.Result{}, a.deny(ctx, object, request, facts, verdict)
 	case Wait:
-		age := facts.Now.Sub(request.Created)
-		return ctrl.Result{RequeueAfter: max(a.cfg.Recheck, min(age/recheckShare, recheckMost))}, nil
+		return ctrl.Result{RequeueAfter: max(a.cfg.Recheck, min(facts.waited(request)/recheckShare, recheckMost))}, nil
 	case Ignore:
 	}
 	return ctrl.Result{}, nil

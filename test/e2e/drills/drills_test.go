@@ -121,6 +121,11 @@ func (d *drill) abort(t *testing.T) {
 			_ = d.user.Delete(ctx, osn)
 		}
 	}
+	for _, uuid := range d.machines.Servers() {
+		if machine, ok := d.machines.Status(uuid); ok && strings.HasPrefix(machine.Server.Name, d.id+"-") {
+			t.Logf("machine %s is %s as node %s after requests %v: %v", machine.Server.Name, machine.State, machine.NodeID, machine.Requests, machine.Errors)
+		}
+	}
 	for _, line := range d.controls.logged(mainController, `"`+d.id+`-`) {
 		t.Log(line)
 	}

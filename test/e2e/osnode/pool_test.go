@@ -140,15 +140,16 @@ func (p *poolLife) grows(t *testing.T) {
 	pods, err := p.podsOf(t.Context(), "batch")
 	require.NoError(t, err)
 	require.Len(t, pods, 3, "none of them failed, although the nodes were very young")
-	told := false
+	told, events := false, []string(nil)
 	for i := range pods {
 		assert.Equal(t, corev1.PodSucceeded, pods[i].Status.Phase)
 		assert.Contains(t, p.nodes, pods[i].Spec.NodeName)
 		for _, event := range p.events(t.Context(), &pods[i]) {
 			told = told || strings.HasPrefix(event, "TriggeredScaleUp: pod triggered scale-up: pool batch grows from 0 to ")
+			events = append(events, pods[i].Name+" "+event)
 		}
 	}
-	assert.True(t, told, "a pod has been told that it made the pool grow; others may have found the node on its way")
+	assert.True(t, told, "a pod has been told that it made the pool grow; others may have found the node on its way: %s", strings.Join(events, "\n"))
 	assert.Contains(t, p.kubectl(t, "logs", "job/batch"), "working on batch-")
 	p.kubectl(t, "delete", "job", "batch")
 }

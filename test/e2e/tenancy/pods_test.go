@@ -161,6 +161,8 @@ func bindLabels(t *testing.T, w *world) {
 	}
 	node, _, _ := unstructured.NestedString(w.root.gets(t, "v1/pods/"+name).object.Object, "spec", "nodeName")
 	assert.Equal(t, aliceNode, node, "the scheduler binds")
+	// With Bob's label it would be in the way of whoever looks for what that label selects.
+	assert.Equal(t, http.StatusOK, w.alice.do(t, http.MethodDelete, "v1/pods/"+name, "").code)
 }
 
 func impersonate(t *testing.T, w *world) {
