@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/sidecar/plugin/demand"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
@@ -153,7 +154,7 @@ func trimOther(object any) (any, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
-		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: requests(pod)}},
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: demand.Requests(pod)}},
 	}, nil
 }
 
