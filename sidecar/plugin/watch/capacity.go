@@ -27,6 +27,9 @@ type CapacityConfig struct {
 	Tolerations []corev1.Toleration
 	// Static is reported when nodes are not visible.
 	Static corev1.ResourceList
+	// Share is what the pods of one client may take together; what it does not name is
+	// not limited.
+	Share corev1.ResourceList
 	// Names maps target resource names to those of the origin.
 	Names map[corev1.ResourceName]corev1.ResourceName
 
@@ -54,22 +57,28 @@ func (w *Watcher) Capacity(selection table.Selection) *interlink.PingResources {
 	if w.config.Capacity.Disabled {
 		return nil
 	}
-	if !seesNodes {
-		return w.answer(w.config.Capacity.Static)
-	}
-	own := corev1.ResourceList{}
-	w.config.Table.Each(func(_ table.Key, pod *corev1.Pod) {
+	own, mates := corev1.ResourceList{}, corev1.ResourceList{}
+	w.config.Table.Each(func(key table.Key, pod *corev1.Pod) {
 		if terminal(pod) {
 			return
 		}
+		taken := demand.Of(pod)
 		if selection.Matches(pod) {
-			demand.Add(own, demand.Of(pod))
+			demand.Add(own, taken)
 			return
 		}
+		if key.Origin == selection.Origin {
+			demand.Add(mates, taken)
+		}
 		if room, counted := free[pod.Spec.NodeName]; counted {
-			demand.Subtract(room, demand.Of(pod))
+			demand.Subtract(room, taken)
 		}
 	})
+	share := w.config.Capacity.Share.DeepCopy()
+	demand.Subtract(share, mates)
+	if !seesNodes {
+		return w.answer(atMost(w.config.Capacity.Static, share, true))
+	}
 	total := corev1.ResourceList{}
 	for _, room := range free {
 		demand.Add(total, room)
@@ -77,7 +86,23 @@ func (w *Watcher) Capacity(selection table.Selection) *interlink.PingResources {
 	for _, quota := range quotas {
 		limitByQuota(total, own, quota)
 	}
-	return w.answer(total)
+	return w.answer(atMost(total, share, false))
+}
+
+// atMost is total with nothing larger than in share. What total does not name is taken
+// from share where total is only somebody's guess, and is nothing where it was seen.
+func atMost(total, share corev1.ResourceList, guessed bool) corev1.ResourceList {
+	limited := total.DeepCopy()
+	for name, limit := range share {
+		room, offered := total[name]
+		if offered && limit.Cmp(room) < 0 || !offered && guessed {
+			if limited == nil {
+				limited = corev1.ResourceList{}
+			}
+			limited[name] = limit
+		}
+	}
+	return limited
 }
 
 // freeNodes returns, per node that counts, what foreign pods leave; the caller

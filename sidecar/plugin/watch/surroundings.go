@@ -28,6 +28,9 @@ const (
 	askAgain = 5 * time.Second
 )
 
+// managed selects what this and other sidecars created.
+const managed = translate.LabelManagedBy + "=" + translate.ManagedBy
+
 // living selects pods that hold a node's resources.
 const living = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
 
@@ -53,9 +56,11 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, namespace := range namespaces {
-		informer := w.podInformer(namespace, translate.LabelManagedBy+"!="+translate.ManagedBy, living)
-		if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
-			return fmt.Errorf("watch other pods: %w", err)
+		for _, foreign := range w.foreign(namespace) {
+			informer := w.podInformer(namespace, foreign.labels, foreign.fields)
+			if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
+				return fmt.Errorf("watch other pods: %w", err)
+			}
 		}
 	}
 	namespace := w.ownNamespace()
