@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
+	"github.com/cloudveneto/caas/sidecar/plugin"
 )
 
 const (
@@ -26,18 +27,19 @@ const (
 
 // becomeTenant finds out who the sidecar is in the target cluster. One that keeps tenants apart shows each only what is
 // his, and wants him to say so in every list: the selectors for that are added to the settings. It asks until the cluster
-// answers; an error is ctx's own.
-func becomeTenant(ctx context.Context, client kubernetes.Interface, settings *file) error {
+// answers; an error is ctx's own. failed is told why there is no answer yet.
+func becomeTenant(ctx context.Context, client kubernetes.Interface, settings *plugin.Settings, failed func(error)) error {
 	for {
 		identity, err := whoAmI(ctx, client)
 		if err == nil {
-			settings.restrictTo(identity)
+			restrict(settings, identity)
 			if identity.Kind == tenant.Tenant {
 				logging.From(ctx).InfoContext(ctx, "sidecar is a tenant", "user", identity.OwnerName, "owner", identity.Owner)
 			}
 			return nil
 		}
 		logging.From(ctx).WarnContext(ctx, "target cluster does not say who the sidecar is, asking again", "error", err)
+		failed(err)
 		timer := time.NewTimer(whoAgain)
 		select {
 		case <-ctx.Done():
@@ -63,16 +65,17 @@ func whoAmI(ctx context.Context, client kubernetes.Interface) (tenant.Identity, 
 	return tenant.IdentityOf(tenant.User{Name: info.Username, UID: info.UID, Groups: info.Groups, Extra: extra}), nil
 }
 
-// restrictTo adds the selectors that a tenant has to give. What the file says already is enough by itself.
-func (f *file) restrictTo(identity tenant.Identity) {
+// restrict adds the selectors that a tenant has to give. What the file says already is enough by itself.
+func restrict(settings *plugin.Settings, identity tenant.Identity) {
 	if identity.Kind != tenant.Tenant {
 		return
 	}
-	if f.Selector == "" {
-		f.Selector = tenant.LabelUserID + "=" + identity.Owner
+	if settings.Selector == "" {
+		settings.Selector = tenant.LabelUserID + "=" + identity.Owner
 	}
-	if f.VisibleNodes == "" {
-		f.VisibleNodes = tenant.NodePoolLabel + " in (" + strings.Join(pools(identity, f.Policy.Annotations[tenant.AnnotationPolicy]), ",") + ")"
+	if settings.VisibleNodes == "" {
+		mode := settings.Policy.Annotations[tenant.AnnotationPolicy]
+		settings.VisibleNodes = tenant.NodePoolLabel + " in (" + strings.Join(pools(identity, mode), ",") + ")"
 	}
 }
 
