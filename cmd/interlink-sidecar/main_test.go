@@ -55,6 +55,6 @@ func TestConfiguration(t *testing.T) {
 		"unknown key of a client": {File: "clients:\n  af: {namespac: {}}\n", Fails: true, Want: []string{"namespac"}},
 		"no client":               {File: "namespace: {mode: same}\nclients: {}\n", Fails: true, Want: []string{"clients: empty"}},
 		"clients in deploy":       {Args: []string{"--config", "../../deploy/interlink-sidecar/clients.yaml"}, Want: []string{"the configuration is valid"}},
-		"example in deploy": {Args: []string{"--config", "../../deploy/interlink-sidecar/config.yaml"}, Want: []string{"the configuration is valid"}},
+		"example in deploy":       {Args: []string{"--config", "../../deploy/interlink-sidecar/config.yaml"}, Want: []string{"the configuration is valid"}},
 	})
 }

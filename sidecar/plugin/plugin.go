@@ -152,10 +152,13 @@ func (p *Plugin) sweep(ctx context.Context) error {
 // Ready returns nil when the plugin can do its work: it knows the created pods and
 // the target cluster can be used.
 func (p *Plugin) Ready(ctx context.Context) error {
+	if err := p.probe.Usable(ctx); err != nil {
+		return err // which is also why the pods are not known, if they are not
+	}
 	if !p.watcher.Synced() {
 		return errors.New("the pods in the target cluster are not known yet")
 	}
-	return p.probe.Usable(ctx)
+	return nil
 }
 
 // Handler returns the routes. Every route takes every method of the protocol,
