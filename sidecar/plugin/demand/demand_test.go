@@ -56,3 +56,27 @@ func TestSubtractStopsAtZero(t *testing.T) {
 	assert.True(t, room.Cpu().IsZero())
 	assert.NotContains(t, room, corev1.ResourceMemory)
 }
+
+func TestSame(t *testing.T) {
+	t.Parallel()
+	always := corev1.ContainerRestartPolicyAlways
+	of := func(change func(*corev1.PodSpec)) *corev1.Pod {
+		p := &corev1.Pod{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{asks(cpu("1"), cpu("2"))}, InitContainers: []corev1.Container{asks(cpu("1"), nil)},
+		}}
+		change(&p.Spec)
+		return p
+	}
+	same := of(func(s *corev1.PodSpec) { s.Containers[0].Resources.Requests = cpu("1000m"); s.NodeName = "a" })
+	assert.True(t, demand.Same(of(func(*corev1.PodSpec) {}), same))
+	for name, change := range map[string]func(*corev1.PodSpec){
+		"requests": func(s *corev1.PodSpec) { s.Containers[0].Resources.Requests = cpu("3") },
+		"limits":   func(s *corev1.PodSpec) { s.Containers[0].Resources.Limits = nil },
+		"init":     func(s *corev1.PodSpec) { s.InitContainers = nil },
+		"sidecar":  func(s *corev1.PodSpec) { s.InitContainers[0].RestartPolicy = &always },
+		"overhead": func(s *corev1.PodSpec) { s.Overhead = cpu("1") },
+		"together": func(s *corev1.PodSpec) { s.Resources = &corev1.ResourceRequirements{Requests: cpu("1")} },
+	} {
+		assert.False(t, demand.Same(same, of(change)), name)
+	}
+}

@@ -87,6 +87,9 @@ func (t *Table) Used() map[string]corev1.ResourceList {
 // recount counts one pod in place of another; either may be nil. The caller holds the lock.
 func (t *Table) recount(key Key, before, after *corev1.Pod) {
 	t.unreserve(key)
+	if before != nil && after != nil && ended(before) == ended(after) && demand.Same(before, after) {
+		return
+	}
 	if before != nil && !ended(before) {
 		t.give(key.Origin, demand.Of(before))
 	}
