@@ -109,7 +109,7 @@ func (f *file) client(name string) (served, error) {
 	if own.Share != nil {
 		use(given, "share", &one.settings.Share, &own.Share)
 	}
-	return one, errors.Join(own.access.validate(place), one.settings.CompleteFrom(func(section string) string {
+	return one, errors.Join(own.validate(place), one.settings.CompleteFrom(func(section string) string {
 		if given[section] {
 			return place + section
 		}

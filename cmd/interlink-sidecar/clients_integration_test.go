@@ -6,6 +6,7 @@ package main_test
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,9 @@ const intruder = `  intruder:
   nobody:
     namespace: {mode: fixed, fixed: naples}
     impersonate: {user: "system:serviceaccount:naples:default"}
+  unfinished:
+    namespace: {mode: fixed, fixed: naples}
+    kubeconfig: KUBECONFIG
 `
 
 // TestTwoClients runs the program with the configuration and the rights in deploy/ for two remote clusters whose pods have
@@ -185,8 +189,9 @@ func (s *site) takesNamesFromTheAPI(t *testing.T) {
 
 func (s *site) hasTheUsersRights(t *testing.T) {
 	for client, want := range map[string]string{
-		"intruder": `may not create pods in namespace "naples"`, // who has rights in bari
-		"nobody":   "does not let the sidecar impersonate",      // whom the sidecar may not be
+		"intruder":   `may not create pods in namespace "naples"`, // who has rights in bari
+		"nobody":     "does not let the sidecar impersonate",      // whom the sidecar may not be
+		"unfinished": "cannot be used; its log says why",
 	} {
 		code, text := s.ask(client, interlink.PathStatus, []corev1.Pod{})
 		assert.Equal(t, http.StatusServiceUnavailable, code)
@@ -202,4 +207,12 @@ func (s *site) hasTheUsersRights(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(s.operations("/readyz"), `but: client "af-bari"`) }, time.Minute, 200*time.Millisecond)
 	assert.Equal(t, http.StatusServiceUnavailable, s.answers(bari, interlink.PathCreate, interlink.PluginPod{Pod: *twin(last)}))
 	assert.Equal(t, http.StatusOK, s.answers(naples, interlink.PathStatus, []corev1.Pod{}), "the other goes on")
+
+	written, err := os.ReadFile(s.cluster.Kubeconfig("system:serviceaccount:naples:interlink-af-naples"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(s.later, written, 0o600))
+	require.Eventually(t, func() bool { return s.answers("unfinished", interlink.PathStatus, []corev1.Pod{}) == http.StatusOK },
+		time.Minute, 200*time.Millisecond, "a kubeconfig that comes later is found")
+	assert.Contains(t, s.create("unfinished", twin(both)), "naples/", "the same pod in the same namespace, and it is another one")
+	assert.Len(t, s.told("unfinished"), 2, "the node and its own pod")
 }

@@ -51,13 +51,16 @@ type site struct {
 	client  *http.Client
 	process *programtest.Process
 	secrets []string
+	cluster *kubetest.Cluster
+	// later is where a kubeconfig is missing.
+	later string
 }
 
 // startSite runs the sidecar with what deploy/ has, and with more clients.
 func startSite(t *testing.T, more string) *site {
 	t.Helper()
 	cluster := kubetest.Start(t, kubetest.Options{ControllerManager: true})
-	s := &site{t: t, admin: cluster.Client(), socket: filepath.Join(t.TempDir(), "plugin.sock"), ops: programtest.FreeAddress(t)}
+	s := &site{t: t, admin: cluster.Client(), socket: filepath.Join(t.TempDir(), "plugin.sock"), ops: programtest.FreeAddress(t), cluster: cluster, later: filepath.Join(t.TempDir(), "kubeconfig")}
 	for _, name := range []string{"interlink", "naples", "bari"} {
 		_, err := s.admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 		require.NoError(t, err)
@@ -81,7 +84,7 @@ func startSite(t *testing.T, more string) *site {
 	file := filepath.Join(t.TempDir(), "sidecar.yaml")
 	text := strings.NewReplacer(
 		"unix:///run/interlink/plugin.sock", "unix://"+s.socket, "127.0.0.1:9091", s.ops, "/etc/interlink/kubeconfig", kubeconfig,
-	).Replace(string(content)) + more
+	).Replace(string(content)) + strings.ReplaceAll(more, "KUBECONFIG", s.later)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	s.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)

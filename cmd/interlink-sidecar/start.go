@@ -20,18 +20,19 @@ import (
 var (
 	errUnknown    = errors.New("the target cluster has not said yet who the sidecar is")
 	errNoDelegate = errors.New("the target cluster does not let the sidecar impersonate the user that its configuration names")
+	errNoTarget   = errors.New("the sidecar's configuration for the target cluster cannot be used; its log says why")
 )
 
 // sidecar is the plugin behind servers that are there before it: who the sidecar is, and so what it may see, only the target
 // cluster can say.
 type sidecar struct {
 	served   served
-	target   *target
+	reach    func() (*target, error)
 	registry prometheus.Registerer
 
 	working atomic.Pointer[working]
-	// forbidden is true while the target cluster does not take the sidecar for whom it is to be.
-	forbidden atomic.Bool
+	// trouble is why there is no plugin, if it is anything but that the cluster has not answered.
+	trouble atomic.Pointer[error]
 }
 
 // working is a plugin and its routes.
@@ -40,16 +41,17 @@ type working struct {
 	handler http.Handler
 }
 
-// newSidecar makes the sidecar of one client, or of all.
+// newSidecar makes the sidecar of one client, or of all, for whom it is an error that the target cluster cannot be reached as
+// the configuration says. A client's own trouble is tried again: it must not stop the others.
 func newSidecar(settings *file, one served, registry prometheus.Registerer) (*sidecar, error) {
-	target, err := reach(settings, one.access)
-	if err != nil {
-		return nil, err
-	}
+	s := &sidecar{served: one, registry: registry, reach: func() (*target, error) { return reach(settings, one.access) }}
 	if one.name != "" {
-		registry = prometheus.WrapRegistererWith(prometheus.Labels{"client": one.name}, registry)
+		s.registry = prometheus.WrapRegistererWith(prometheus.Labels{"client": one.name}, registry)
+		return s, nil
 	}
-	return &sidecar{served: one, target: target, registry: registry}, nil
+	known, err := s.reach()
+	s.reach = func() (*target, error) { return known, nil }
+	return s, err
 }
 
 // ServeHTTP implements http.Handler. Before there is a plugin every request is to come again.
@@ -73,10 +75,35 @@ func (s *sidecar) Ready(ctx context.Context) error {
 
 // why there is no plugin yet.
 func (s *sidecar) why() error {
-	if s.forbidden.Load() {
-		return errNoDelegate
+	if trouble := s.trouble.Load(); trouble != nil {
+		return *trouble
 	}
 	return errUnknown
+}
+
+// troubled remembers what keeps the sidecar from its work; nil is that the cluster has not answered.
+func (s *sidecar) troubled(err error) {
+	if err == nil {
+		s.trouble.Store(nil)
+		return
+	}
+	s.trouble.Store(&err)
+}
+
+// settle finds out how the target cluster is reached, trying until it is known. An error is ctx's own.
+func (s *sidecar) settle(ctx context.Context) (*target, error) {
+	for {
+		target, err := s.reach()
+		if err == nil {
+			s.troubled(nil)
+			return target, nil
+		}
+		s.troubled(errNoTarget)
+		logging.From(ctx).ErrorContext(ctx, "target cluster not configured, trying again", "error", err)
+		if err := pause(ctx, reachAgain); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // work finds out who the sidecar is and runs the plugin. It ends with ctx before there is a plugin, and with lasting
@@ -86,13 +113,23 @@ func (s *sidecar) work(ctx, lasting context.Context) error {
 		logger := logging.From(ctx).With("client", s.served.name)
 		ctx, lasting = logging.Into(ctx, logger), logging.Into(lasting, logger)
 	}
-	settings := s.served.settings
-	failed := func(err error) { s.forbidden.Store(s.served.access.Impersonate != nil && apierrors.IsForbidden(err)) }
-	if becomeTenant(ctx, s.target.client, &settings, failed) != nil {
+	target, err := s.settle(ctx)
+	if err != nil {
 		return nil //nolint:nilerr // it is to end before it began
 	}
+	settings := s.served.settings
+	failed := func(err error) {
+		if s.served.access.Impersonate == nil || !apierrors.IsForbidden(err) {
+			s.troubled(nil)
+			return
+		}
+		s.troubled(errNoDelegate)
+	}
+	if becomeTenant(ctx, target.client, &settings, failed) != nil {
+		return nil //nolint:nilerr // likewise
+	}
 	p, err := plugin.New(plugin.Config{
-		Client: s.target.client, LogClient: s.target.logs, Upgrades: s.target.upgrades, Settings: settings,
+		Client: target.client, LogClient: target.logs, Upgrades: target.upgrades, Settings: settings,
 		Origins: s.served.origins, Registry: s.registry,
 	})
 	if err != nil {

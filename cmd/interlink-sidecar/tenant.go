@@ -23,6 +23,8 @@ import (
 const (
 	whoTimeout = 10 * time.Second
 	whoAgain   = 2 * time.Second
+	// reachAgain is the time between two looks at a kubeconfig that cannot be used.
+	reachAgain = 5 * time.Second
 )
 
 // becomeTenant finds out who the sidecar is in the target cluster. One that keeps tenants apart shows each only what is
@@ -40,13 +42,21 @@ func becomeTenant(ctx context.Context, client kubernetes.Interface, settings *pl
 		}
 		logging.From(ctx).WarnContext(ctx, "target cluster does not say who the sidecar is, asking again", "error", err)
 		failed(err)
-		timer := time.NewTimer(whoAgain)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := pause(ctx, whoAgain); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits; an error is ctx's own.
+func pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 

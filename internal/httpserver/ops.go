@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof" // served only when asked for, never by the default mux
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -61,12 +62,12 @@ func readyz(cfg OpsConfig) http.HandlerFunc {
 				return
 			}
 		}
-		text := "ok\n"
+		lines := []string{"ok\n"}
 		if cfg.Partly != nil {
 			for _, problem := range cfg.Partly(ctx) {
-				text += "but: " + problem + "\n"
+				lines = append(lines, "but: "+problem+"\n")
 			}
 		}
-		_, _ = io.WriteString(w, text)
+		_, _ = io.WriteString(w, strings.Join(lines, ""))
 	}
 }

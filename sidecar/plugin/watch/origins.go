@@ -57,9 +57,9 @@ func (w *Watcher) foreign(namespace string) []selection {
 	if namespace != metav1.NamespaceAll || slices.Contains(w.config.Namespaces, metav1.NamespaceAll) {
 		return lists
 	}
-	elsewhere := living
+	elsewhere := []string{living}
 	for _, own := range w.config.Namespaces {
-		elsewhere += ",metadata.namespace!=" + own
+		elsewhere = append(elsewhere, "metadata.namespace!="+own)
 	}
-	return append(lists, selection{managed + w.config.Origins.ours(), elsewhere})
+	return append(lists, selection{managed + w.config.Origins.ours(), strings.Join(elsewhere, ",")})
 }
