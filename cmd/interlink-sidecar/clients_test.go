@@ -11,6 +11,7 @@ import (
 
 	main "github.com/cloudveneto/caas/cmd/interlink-sidecar"
 	"github.com/cloudveneto/caas/sidecar/plugin"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 	"github.com/cloudveneto/caas/sidecar/plugin/watch"
 )
 
@@ -76,6 +77,18 @@ func TestInheritedProblemsAreToldOnce(t *testing.T) {
 	assert.Equal(t, "share: cpu: -8: must not be negative", err.Error())
 	_, err = main.ServedBy(clientsFile + `  "": {}` + "\n")
 	assert.ErrorContains(t, err, `requests without one are those of "default"`)
+}
+
+// A name that is no label value, such as an OpenID Connect subject, selects its pods by the label that they carry.
+func TestNamesThatAreNoLabels(t *testing.T) {
+	t.Parallel()
+	const subject = "https://idp.example.org/#robot@naples"
+	served, err := main.ServedBy("namespace: {mode: same}\nclients: {'" + subject + "': , '*': }\n")
+	require.NoError(t, err)
+	label := translate.OriginLabel(subject)
+	require.NotEqual(t, subject, label)
+	assert.Equal(t, watch.Origins{Only: label}, served[subject].Origins)
+	assert.Equal(t, watch.Origins{Except: []string{label}}, served["*"].Origins)
 }
 
 func TestWithoutClients(t *testing.T) {
