@@ -38,6 +38,9 @@ A file for a start, /etc/interlink/sidecar.yaml:
     dns:                                 # the origin's DNS, as reachable from here
       "*": {nameservers: [10.96.0.10], domain: cluster.local}
 
+With clients: {name: …} each client, by the name that the interLink API found out, has its own
+namespace, policy, user of the target cluster and share of it; who is not listed is refused.
+
 On a cluster with tenants it is one: the kubeconfig logs it in by an exec plugin, such as
 kubectl-openstack get-token with an application credential of its own, and a token that
 ends is replaced. It lists what belongs to its user, and the nodes of his pools.
@@ -58,20 +61,19 @@ const envPrefix = "SIDECAR_"
 // file is the configuration file: the plugin's settings and where it runs.
 type file struct {
 	plugin.Settings
+	access
 
 	// Listen is unix:///path or host:port.
 	Listen string `json:"listen,omitempty"`
 	// OpsListen serves health and metrics; empty for none.
 	OpsListen string   `json:"opsListen,omitempty"`
 	TLS       *tlsFile `json:"tls,omitempty"`
-	// Kubeconfig is a file; empty for the credentials of the pod it runs in.
-	Kubeconfig string `json:"kubeconfig,omitempty"`
-	// Context is a context of the kubeconfig; empty for its current one.
-	Context string `json:"context,omitempty"`
 	// QPS and Burst limit requests to the target cluster; -1, the default, is no
 	// limit of the sidecar's own.
 	QPS   float32 `json:"qps,omitempty"`
 	Burst int     `json:"burst,omitempty"`
+	// Clients are those that may run pods, by the name that the interLink API hands on; nil is everybody.
+	Clients map[string]*clientFile `json:"clients,omitempty"`
 }
 
 type tlsFile struct {
@@ -121,14 +123,15 @@ func (o *options) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := settings.validate(o.insecureNoAuth); err != nil {
+	all, err := settings.validate(o.insecureNoAuth)
+	if err != nil {
 		return fmt.Errorf("configuration:\n%w", err)
 	}
 	if o.check {
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
 		return err
 	}
-	return serve(cmd.Context(), settings)
+	return serve(cmd.Context(), settings, all)
 }
 
 // complete reads the file and lays the flags over it.
@@ -163,9 +166,9 @@ func (o *options) complete() (*file, error) {
 	return settings, nil
 }
 
-// validate reports all problems at once.
-func (f *file) validate(insecureNoAuth bool) error {
-	problems := []error{f.Complete()}
+// validate reports all problems at once, else the clients to serve.
+func (f *file) validate(insecureNoAuth bool) ([]served, error) {
+	all, problems := f.served()
 	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
 	}
@@ -176,7 +179,10 @@ func (f *file) validate(insecureNoAuth bool) error {
 	if !protected && !insecureNoAuth {
 		problems = append(problems, fmt.Errorf("listen: %q can be reached by others, who could run pods: use a unix socket, a loopback address or tls.clientCAFile, or give --insecure-no-auth", f.Listen))
 	}
-	return errors.Join(problems...)
+	if err := distinct(problems); err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // private reports whether only this machine reaches an address.

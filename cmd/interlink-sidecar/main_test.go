@@ -41,6 +41,20 @@ func TestConfiguration(t *testing.T) {
 			File:  "qps: 5\ntls: {certFile: x}\ntombstoneLife: 1m\nnamespace: {mode: up}\n",
 			Fails: true, Want: []string{"burst", "keyFile", "tombstoneLife", `namespace.mode: "up"`},
 		},
-		"example in deploy": {Args: []string{"--config", "../../deploy/interlink-sidecar/config.yaml"}, Want: []string{"the configuration is valid"}},
+		"clients": {
+			File: "clients:\n  af: {namespace: {mode: fixed, fixed: af}, impersonate: {user: af}, share: {cpu: 4}}\n  '*': {namespace: {mode: same}}\n",
+			Want: []string{"the configuration is valid"},
+		},
+		"clients' problems": {
+			File:  "requestTimeout: -1s\nclients:\n  af: {namespace: {mode: fixed}, impersonate: {groups: [x]}, policy: {volumes: [{}]}}\n  biology: {share: {cpu: -1}}\n",
+			Fails: true, Want: []string{
+				"clients[af].namespace.fixed", "clients[af].impersonate.user", "clients[af].policy.volumes[0].match.kind",
+				`clients[biology].namespace.mode: "": want fixed`, "clients[biology].share: cpu: -1", "\nrequestTimeout",
+			},
+		},
+		"unknown key of a client": {File: "clients:\n  af: {namespac: {}}\n", Fails: true, Want: []string{"namespac"}},
+		"no client":               {File: "namespace: {mode: same}\nclients: {}\n", Fails: true, Want: []string{"clients: empty"}},
+		"clients in deploy":       {Args: []string{"--config", "../../deploy/interlink-sidecar/clients.yaml"}, Want: []string{"the configuration is valid"}},
+		"example in deploy":       {Args: []string{"--config", "../../deploy/interlink-sidecar/config.yaml"}, Want: []string{"the configuration is valid"}},
 	})
 }

@@ -53,6 +53,10 @@ const (
 // of the virtual kubelet. The API drops any value that a client sent.
 const HeaderClient = "InterLink-Client"
 
+// HeaderProbe marks, with the value "true", a ping that the API sends for its own
+// readiness and for no client. Far ends MAY answer it for all clients together.
+const HeaderProbe = "InterLink-Probe"
+
 // Annotations that the virtual kubelet adds to the wire copy of a pod, so that
 // the far end can tell apart the pods of several clusters and virtual nodes.
 const (

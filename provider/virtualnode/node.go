@@ -191,7 +191,7 @@ func (n *Node) ping(ctx context.Context) {
 	}
 }
 
-// judge counts a ping's outcome and reports whether the node's readiness changed.
+// judge counts a ping's outcome and reports whether the node's readiness, or why it is not ready, changed.
 func (n *Node) judge(err error) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -206,7 +206,7 @@ func (n *Node) judge(err error) bool {
 			n.state.reason, n.state.message = "FarEndUnreachable", err.Error()
 		}
 	}
-	return before.ready != n.state.ready || before.reason != n.state.reason
+	return before.ready != n.state.ready || before.reason != n.state.reason || before.message != n.state.message
 }
 
 func now() metav1.Time { return metav1.Now().Rfc3339Copy() }

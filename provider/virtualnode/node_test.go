@@ -115,6 +115,8 @@ func TestReadiness(t *testing.T) {
 		return ready(n).Status == corev1.ConditionFalse && ready(n).Message == "connection refused"
 	})
 	assert.False(t, h.node.Ready())
+	h.far.set(interlink.PingResponse{}, errors.New("the site does not know you"))
+	h.until("the reason of today", func(n *corev1.Node) bool { return ready(n).Message == "the site does not know you" })
 	h.far.set(interlink.PingResponse{}, nil)
 	h.until("ready at the first answer", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionTrue })
 	since := ready(h.object()).LastTransitionTime

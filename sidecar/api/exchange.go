@@ -29,6 +29,8 @@ type exchange struct {
 	r       *http.Request
 	client  string
 	session string
+	// probe is true for a question of the gateway's own, which is no client's.
+	probe bool
 	// buffered is the caller's share of the memory for bodies.
 	buffered *semaphore.Weighted
 }

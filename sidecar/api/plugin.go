@@ -91,6 +91,9 @@ func (p *plugin) send(ctx context.Context, x *exchange, m message) (*http.Respon
 	if x.client != "" {
 		request.Header.Set(interlink.HeaderClient, x.client)
 	}
+	if x.probe {
+		request.Header.Set(interlink.HeaderProbe, "true")
+	}
 	if m.stream {
 		request.Header.Set("Accept-Encoding", "identity")
 	}
@@ -151,15 +154,20 @@ func pluginRefusal(answer *http.Response) error {
 	}
 }
 
-// ping asks the plugin for its health and remembers what it offers.
+// ping asks the plugin for its health and remembers what it offers. What is answered to
+// no client counts only if it offers something: a plugin may do so for clients only.
 func (p *plugin) ping(ctx context.Context, x *exchange) ([]byte, error) {
 	body, err := p.call(ctx, x, message{method: http.MethodGet, path: interlink.PathStatus, body: []byte("[]")}, maxAnswer)
 	if err != nil {
 		return nil, err
 	}
+	offered := offersOf(body)
+	if x.probe && offered == nil {
+		return body, nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.offered, p.asked = offersOf(body), time.Now()
+	p.offered, p.asked = offered, time.Now()
 	return body, nil
 }
 

@@ -86,7 +86,7 @@ func (g *Gateway) proxy(x *exchange) (*httputil.ReverseProxy, error) {
 		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
-			for _, name := range []string{"Authorization", "Cookie", interlink.HeaderClient} {
+			for _, name := range []string{"Authorization", "Cookie", interlink.HeaderClient, interlink.HeaderProbe} {
 				p.Out.Header.Del(name)
 			}
 			p.Out.Header.Set(interlink.HeaderSession, x.session)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/sidecar/plugin/events"
@@ -21,6 +22,7 @@ const (
 	outcomeRefused = "refused"
 	outcomeDeleted = "deleted"
 	outcomeFailed  = "failed"
+	outcomeShare   = "share"
 )
 
 type metrics struct {
@@ -35,7 +37,7 @@ type metrics struct {
 	opened  *prometheus.CounterVec
 }
 
-func newMetrics(registry *prometheus.Registry, pods *table.Table, happened *events.Log) (*metrics, error) {
+func newMetrics(registry prometheus.Registerer, pods *table.Table, happened *events.Log, share corev1.ResourceList) (*metrics, error) {
 	requests, err := httpserver.NewMetrics(registry, "plugin")
 	if err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func newMetrics(registry *prometheus.Registry, pods *table.Table, happened *even
 		Name: "caas_sidecar_pod_events", Help: "Events about created pods that are kept for readers.",
 	}, func() float64 { return float64(happened.Len()) })
 	var problems []error
-	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.updates, m.written, m.streams, m.events, m.open, m.opened, size, told} {
+	for _, collector := range []prometheus.Collector{m.creates, m.deletes, m.updates, m.written, m.streams, m.events, m.open, m.opened, size, told, newShares(pods, share)} {
 		problems = append(problems, registry.Register(collector))
 	}
 	if err := errors.Join(problems...); err != nil {

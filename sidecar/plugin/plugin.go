@@ -41,8 +41,11 @@ type Config struct {
 	// credentials. Without it they are not offered.
 	Upgrades http.RoundTripper
 	Settings Settings
+	// Origins are the clients that the plugin serves; its zero value is all. Requests of
+	// others MUST NOT reach it.
+	Origins watch.Origins
 	// Registry takes the metrics.
-	Registry *prometheus.Registry
+	Registry prometheus.Registerer
 }
 
 // Plugin answers interLink's plugin routes.
@@ -78,16 +81,17 @@ func New(config Config) (*Plugin, error) {
 	}
 	namespaces := settings.namespaces()
 	known := table.New()
-	applier, err := apply.New(apply.Config{
-		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
-		Timeout: settings.RequestTimeout.Duration, TombstoneLife: settings.TombstoneLife.Duration,
+	watcher, err := watch.New(watch.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, VisibleNodes: settings.VisibleNodes,
+		Capacity: settings.capacity(), Origins: config.Origins,
 	})
 	if err != nil {
 		return nil, err
 	}
-	watcher, err := watch.New(watch.Config{
-		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, VisibleNodes: settings.VisibleNodes,
-		Capacity: settings.capacity(),
+	applier, err := apply.New(apply.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
+		Timeout: settings.RequestTimeout.Duration, TombstoneLife: settings.TombstoneLife.Duration,
+		Share: settings.Share, Known: watcher.Synced,
 	})
 	if err != nil {
 		return nil, err
@@ -104,7 +108,7 @@ func New(config Config) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted, err := newMetrics(config.Registry, known, happened)
+	counted, err := newMetrics(config.Registry, known, happened, settings.Share)
 	if err != nil {
 		return nil, err
 	}
@@ -148,10 +152,13 @@ func (p *Plugin) sweep(ctx context.Context) error {
 // Ready returns nil when the plugin can do its work: it knows the created pods and
 // the target cluster can be used.
 func (p *Plugin) Ready(ctx context.Context) error {
+	if err := p.probe.Usable(ctx); err != nil {
+		return err // which is also why the pods are not known, if they are not
+	}
 	if !p.watcher.Synced() {
 		return errors.New("the pods in the target cluster are not known yet")
 	}
-	return p.probe.Usable(ctx)
+	return nil
 }
 
 // Handler returns the routes. Every route takes every method of the protocol,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,9 @@ type Settings struct {
 	Policy translate.Policy `json:"policy"`
 	// Capacity says what the virtual node offers.
 	Capacity CapacitySettings `json:"capacity"`
+	// Share is what the pods of one client may take together; what it does not name is
+	// not limited. Names are those of the target cluster.
+	Share corev1.ResourceList `json:"share,omitempty"`
 	// MaxCreateBytes bounds a create or delete request; default 32 MiB.
 	MaxCreateBytes int64 `json:"maxCreateBytes,omitempty"`
 	// MaxStatusBytes bounds a status request; default 128 MiB.
@@ -86,6 +90,12 @@ type NamespaceRule struct {
 
 // Complete sets defaults and reports all problems at once.
 func (s *Settings) Complete() error {
+	return s.CompleteFrom(func(section string) string { return section })
+}
+
+// CompleteFrom is Complete for settings from several places; at says where a section,
+// a key of the file's top level, stands.
+func (s *Settings) CompleteFrom(at func(section string) string) error {
 	fallback(&s.MaxCreateBytes, 32<<20)
 	fallback(&s.MaxStatusBytes, 128<<20)
 	fallback(&s.MaxCreates, 256)
@@ -99,8 +109,13 @@ func (s *Settings) Complete() error {
 	if s.Capacity.Tolerations == nil {
 		s.Capacity.Tolerations = []corev1.Toleration{{Key: "osn.infn.it/pool", Operator: corev1.TolerationOpExists}}
 	}
-	problems := []error{s.Namespace.validate(), s.Policy.Validate("policy")}
-	for key, selector := range map[string]string{"selector": s.Selector, "visibleNodes": s.VisibleNodes, "capacity.nodeSelector": s.Capacity.NodeSelector} {
+	problems := []error{
+		s.Namespace.validate(at("namespace")), s.Policy.Validate(at("policy")),
+		amounts(at("share"), s.Share), amounts(at("capacity")+".static", s.Capacity.Static),
+	}
+	for key, selector := range map[string]string{
+		at("selector"): s.Selector, at("visibleNodes"): s.VisibleNodes, at("capacity") + ".nodeSelector": s.Capacity.NodeSelector,
+	} {
 		if _, err := labels.Parse(selector); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %q: %w", key, selector, err))
 		}
@@ -110,11 +125,28 @@ func (s *Settings) Complete() error {
 		"requestTimeout": int64(s.RequestTimeout.Duration), "maxSessions": int64(s.MaxSessions), "sessionIdle": int64(s.SessionIdle.Duration),
 	} {
 		if value < 1 {
-			problems = append(problems, fmt.Errorf("%s: %d: must be positive", key, value))
+			problems = append(problems, fmt.Errorf("%s: %d: must be positive", at(key), value))
 		}
 	}
 	if s.TombstoneLife.Duration < 10*time.Minute {
-		problems = append(problems, fmt.Errorf("tombstoneLife: %s: must be at least 10m, or a late create brings a deleted pod back", s.TombstoneLife.Duration))
+		problems = append(problems, fmt.Errorf("%s: %s: must be at least 10m, or a late create brings a deleted pod back", at("tombstoneLife"), s.TombstoneLife.Duration))
+	}
+	return errors.Join(problems...)
+}
+
+// amounts checks quantities of resources.
+func amounts(at string, list corev1.ResourceList) error {
+	var problems []error
+	for name, quantity := range list {
+		if issues := validation.IsQualifiedName(string(name)); len(issues) > 0 {
+			problems = append(problems, fmt.Errorf("%s: %q: %s", at, name, issues[0]))
+		}
+		if quantity.Sign() < 0 {
+			problems = append(problems, fmt.Errorf("%s: %s: %s: must not be negative", at, name, quantity.String()))
+		}
+		if prefix, _, _ := strings.Cut(string(name), "."); prefix == "requests" || prefix == "limits" {
+			problems = append(problems, fmt.Errorf("%s: %s: is the name of a quota; want that of a resource, like cpu", at, name))
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -126,11 +158,11 @@ func fallback[T comparable](value *T, standard T) {
 	}
 }
 
-func (n *NamespaceRule) validate() error {
+func (n *NamespaceRule) validate(at string) error {
 	var problems []error
 	check := func(key, name string) {
 		if issues := validation.IsDNS1123Label(name); len(issues) > 0 {
-			problems = append(problems, fmt.Errorf("namespace.%s: %q is no namespace name", key, name))
+			problems = append(problems, fmt.Errorf("%s.%s: %q is no namespace name", at, key, name))
 		}
 	}
 	switch n.Mode {
@@ -138,7 +170,7 @@ func (n *NamespaceRule) validate() error {
 		check("fixed", n.Fixed)
 	case NamespaceMap:
 		if len(n.Map) == 0 {
-			problems = append(problems, errors.New("namespace.map: empty, so every pod would be refused"))
+			problems = append(problems, fmt.Errorf("%s.map: empty, so every pod would be refused", at))
 		}
 		for from, to := range n.Map {
 			check("map", from)
@@ -149,7 +181,7 @@ func (n *NamespaceRule) validate() error {
 			check("allowed", name)
 		}
 	default:
-		problems = append(problems, fmt.Errorf("namespace.mode: %q: want fixed, map or same", n.Mode))
+		problems = append(problems, fmt.Errorf("%s.mode: %q: want fixed, map or same", at, n.Mode))
 	}
 	return errors.Join(problems...)
 }
@@ -200,6 +232,6 @@ func (s *Settings) capacity() watch.CapacityConfig {
 	}
 	return watch.CapacityConfig{
 		Disabled: s.Capacity.Disabled, NodeSelector: s.Capacity.NodeSelector, Static: s.Capacity.Static,
-		Tolerations: slices.Concat(s.Capacity.Tolerations, s.Policy.Tolerations), Names: names,
+		Tolerations: slices.Concat(s.Capacity.Tolerations, s.Policy.Tolerations), Names: names, Share: s.Share,
 	}
 }

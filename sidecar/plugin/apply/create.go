@@ -21,9 +21,13 @@ import (
 
 // create is the work of one flight.
 func (a *Applier) create(ctx context.Context, key table.Key, namespace string, result translate.Result) (string, error) {
+	if err := a.reserve(key, result.Pod); err != nil {
+		return "", err
+	}
 	held := len(result.ConfigMaps)+len(result.Secrets) > 0
 	pod, err := a.pod(ctx, key, namespace, result.Pod, held)
 	if err != nil {
+		a.unreserve(key, err)
 		return "", err
 	}
 	a.config.Table.Insert(table.Trim(pod), time.Now())

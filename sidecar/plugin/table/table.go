@@ -34,6 +34,10 @@ type Table struct {
 	// created finds a pod's key by the UID that it has in the target cluster.
 	created       map[types.UID]Key
 	subscriptions map[*Subscription]struct{}
+	// used is what pods and reservations take, by origin.
+	used map[string]corev1.ResourceList
+	// reserved is what pods that are being created will take.
+	reserved map[Key]reservation
 }
 
 type record struct {
@@ -44,7 +48,10 @@ type record struct {
 
 // New returns an empty table.
 func New() *Table {
-	return &Table{pods: map[Key]record{}, created: map[types.UID]Key{}, subscriptions: map[*Subscription]struct{}{}}
+	return &Table{
+		pods: map[Key]record{}, created: map[types.UID]Key{}, subscriptions: map[*Subscription]struct{}{},
+		used: map[string]corev1.ResourceList{}, reserved: map[Key]reservation{},
+	}
 }
 
 // Lookup returns the created pod of key, or nil.
@@ -67,9 +74,11 @@ func (t *Table) Created(uid types.UID) *corev1.Pod {
 
 // set stores a record; the caller holds the lock.
 func (t *Table) set(key Key, next record) {
-	if before := t.pods[key].pod; before != nil && before.UID != next.pod.UID {
+	before := t.pods[key].pod
+	if before != nil && before.UID != next.pod.UID {
 		delete(t.created, before.UID)
 	}
+	t.recount(key, before, next.pod)
 	t.pods[key] = next
 	t.created[next.pod.UID] = key
 }
@@ -116,6 +125,7 @@ func (t *Table) Remove(pod *corev1.Pod) {
 	if known == nil || known.UID != pod.UID {
 		return
 	}
+	t.recount(key, known, nil)
 	delete(t.pods, key)
 	delete(t.created, pod.UID)
 	t.announce(key, pod, true)

@@ -13,7 +13,7 @@ import (
 // Trim returns what the sidecar needs of a created pod: identity, placement,
 // requests and status. The rest of a pod is most of its size.
 func Trim(pod *corev1.Pod) *corev1.Pod {
-	return &corev1.Pod{
+	trimmed := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
@@ -29,6 +29,10 @@ func Trim(pod *corev1.Pod) *corev1.Pod {
 		},
 		Status: pod.Status,
 	}
+	if pod.Spec.Resources != nil {
+		trimmed.Spec.Resources = &corev1.ResourceRequirements{Requests: pod.Spec.Resources.Requests}
+	}
+	return trimmed
 }
 
 func trimContainers(containers []corev1.Container) []corev1.Container {

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
@@ -61,13 +63,21 @@ func created(uid, origin string) *corev1.Pod {
 // run starts a watcher that may do what allowed says.
 func run(t *testing.T, capacity watch.CapacityConfig, allowed func(*authorizationv1.ResourceAttributes) bool, objects ...runtime.Object) (*watch.Watcher, *fake.Clientset) {
 	t.Helper()
+	return runFor(t, watch.Config{Capacity: capacity}, allowed, objects...)
+}
+
+// runFor starts a watcher for some clients only.
+func runFor(t *testing.T, config watch.Config, allowed func(*authorizationv1.ResourceAttributes) bool, objects ...runtime.Object) (*watch.Watcher, *fake.Clientset) {
+	t.Helper()
 	client := fake.NewClientset(objects...)
+	client.PrependReactor("list", "pods", listPods(client))
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
 		review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = allowed(review.Spec.ResourceAttributes)
 		return true, review, nil
 	})
-	w, err := watch.New(watch.Config{Client: client, Table: table.New(), Namespaces: []string{"cms"}, Capacity: capacity})
+	config.Client, config.Table, config.Namespaces = client, table.New(), []string{"cms"}
+	w, err := watch.New(config)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
@@ -75,6 +85,27 @@ func run(t *testing.T, capacity watch.CapacityConfig, allowed func(*authorizatio
 	t.Cleanup(func() { cancel(); running.Wait() })
 	require.Eventually(t, w.Synced, 10*time.Second, 5*time.Millisecond)
 	return w, client
+}
+
+// listPods selects by fields too, as an API server does.
+func listPods(client *fake.Clientset) ktesting.ReactionFunc {
+	return func(action ktesting.Action) (bool, runtime.Object, error) {
+		kind := corev1.SchemeGroupVersion.WithKind("Pod")
+		all, err := client.Tracker().List(action.GetResource(), kind, action.GetNamespace())
+		if err != nil {
+			return true, nil, err
+		}
+		wanted := action.(ktesting.ListAction).GetListRestrictions()
+		found := &corev1.PodList{ListMeta: all.(*corev1.PodList).ListMeta}
+		for _, pod := range all.(*corev1.PodList).Items {
+			if wanted.Labels.Matches(labels.Set(pod.Labels)) && wanted.Fields.Matches(fields.Set{
+				"metadata.namespace": pod.Namespace, "spec.nodeName": pod.Spec.NodeName, "status.phase": string(pod.Status.Phase),
+			}) {
+				found.Items = append(found.Items, pod)
+			}
+		}
+		return true, found, nil
+	}
 }
 
 func everything(*authorizationv1.ResourceAttributes) bool { return true }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/sidecar/plugin/demand"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
@@ -26,6 +27,9 @@ const (
 	// askAgain is the time between two attempts.
 	askAgain = 5 * time.Second
 )
+
+// managed selects what this and other sidecars created.
+const managed = translate.LabelManagedBy + "=" + translate.ManagedBy
 
 // living selects pods that hold a node's resources.
 const living = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -52,9 +56,11 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, namespace := range namespaces {
-		informer := w.podInformer(namespace, translate.LabelManagedBy+"!="+translate.ManagedBy, living)
-		if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
-			return fmt.Errorf("watch other pods: %w", err)
+		for _, foreign := range w.foreign(namespace) {
+			informer := w.podInformer(namespace, foreign.labels, foreign.fields)
+			if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
+				return fmt.Errorf("watch other pods: %w", err)
+			}
 		}
 	}
 	namespace := w.ownNamespace()
@@ -153,7 +159,7 @@ func trimOther(object any) (any, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
-		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: requests(pod)}},
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: demand.Requests(pod)}},
 	}, nil
 }
 
