@@ -30,6 +30,8 @@ type Config struct {
 	TombstoneLife time.Duration
 	// TombstoneLimit bounds how many are remembered; default 100,000.
 	TombstoneLimit int
+	// ClaimCreated is called for each claim that was made; may be nil.
+	ClaimCreated func()
 }
 
 // Applier creates and deletes pods. It may be used by many goroutines at once.
@@ -64,6 +66,9 @@ func New(config Config) (*Applier, error) {
 	}
 	if config.TombstoneLimit == 0 {
 		config.TombstoneLimit = 100_000
+	}
+	if config.ClaimCreated == nil {
+		config.ClaimCreated = func() {}
 	}
 	return &Applier{
 		config: config, flights: map[table.Key]*flight{},
