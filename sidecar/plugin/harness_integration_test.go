@@ -154,7 +154,7 @@ func startAs(tb testing.TB, admin kubernetes.Interface, namespace, user string, 
 	if change != nil {
 		change(&settings)
 	}
-	p, err := plugin.New(plugin.Config{Client: client, Settings: settings, Registry: s.registry})
+	p, err := plugin.New(plugin.Config{Client: client, Settings: settings, Registry: s.registry, ClaimPeriod: 200 * time.Millisecond})
 	require.NoError(tb, err)
 	server, err := httpserver.New(httpserver.Config{Address: "127.0.0.1:0", Handler: p.Handler(), GracePeriod: time.Second})
 	require.NoError(tb, err)
