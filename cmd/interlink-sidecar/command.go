@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
@@ -72,6 +72,9 @@ type file struct {
 	// limit of the sidecar's own.
 	QPS   float32 `json:"qps,omitempty"`
 	Burst int     `json:"burst,omitempty"`
+
+	// unread are problems of the file's form.
+	unread []error
 }
 
 type tlsFile struct {
@@ -139,7 +142,7 @@ func (o *options) complete() (*file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
-		if err := yaml.UnmarshalStrict(content, settings); err != nil {
+		if settings.unread, err = decode(content, settings); err != nil {
 			return nil, fmt.Errorf("configuration %s: %w", o.config, err)
 		}
 	}
@@ -165,7 +168,7 @@ func (o *options) complete() (*file, error) {
 
 // validate reports all problems at once.
 func (f *file) validate(insecureNoAuth bool) error {
-	problems := []error{f.Complete()}
+	problems := append(slices.Clone(f.unread), f.Complete())
 	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
 	}
