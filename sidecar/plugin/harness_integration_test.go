@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,15 @@ func (r *recorder) requests(prefix string) []string {
 		}
 	}
 	return found
+}
+
+// caused are the requests without those of a plugin that has just started: what it may watch, and the first lists of that.
+func (r *recorder) caused() []string {
+	return slices.DeleteFunc(r.requests(""), func(entry string) bool {
+		method, path, _ := strings.Cut(entry, " ")
+		lists := slices.Contains([]string{"nodes", "pods", "resourcequotas", "events"}, path[strings.LastIndexByte(path, '/')+1:])
+		return strings.HasPrefix(path, "/apis/authorization.k8s.io/") || method == http.MethodGet && lists
+	})
 }
 
 // sidecar is one running plugin on a namespace of its own.
