@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
@@ -31,8 +32,8 @@ func decode(content []byte, settings *file) (problems []error, err error) {
 		return nil, err
 	}
 	search := search{wrap: func(value any) any { return value }}
-	tree, _ = search.usable("", tree)
-	if tree == nil {
+	tree, ok := search.usable("", tree)
+	if !ok {
 		return search.problems, nil
 	}
 	*settings = file{}
@@ -53,34 +54,34 @@ type search struct {
 func (s *search) usable(at string, value any) (rest any, ok bool) {
 	switch value := value.(type) {
 	case map[string]any:
-		if !s.fits(at, map[string]any{}, value) {
-			return nil, false
-		}
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			place := key
-			if at != "" {
-				place = at + "." + key
-			}
-			rest, ok := s.within(func(v any) any { return map[string]any{key: v} }, place, value[key])
-			if value[key] = rest; !ok {
-				delete(value, key)
-			}
-		}
-		return value, true
+		return value, s.fits(at, map[string]any{}, value) && s.keys(at, value)
 	case []any:
-		if !s.fits(at, []any{}, value) {
-			return nil, false
-		}
-		for i := range value {
-			rest, ok := s.within(func(v any) any { return []any{v} }, fmt.Sprintf("%s[%d]", at, i), value[i])
-			if value[i] = rest; !ok {
-				value[i] = nil // the places of the others stay
-			}
-		}
-		return value, true
+		return value, s.fits(at, []any{}, value) && s.entries(at, value)
 	default:
 		return value, s.fits(at, value, value)
 	}
+}
+
+// keys removes from an object what cannot be decoded; what is left can be.
+func (s *search) keys(at string, object map[string]any) bool {
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		rest, ok := s.within(func(v any) any { return map[string]any{key: v} }, strings.TrimPrefix(at+"."+key, "."), object[key])
+		if object[key] = rest; !ok {
+			delete(object, key)
+		}
+	}
+	return true
+}
+
+// entries does so for a list; the places of the others stay.
+func (s *search) entries(at string, list []any) bool {
+	for i := range list {
+		rest, ok := s.within(func(v any) any { return []any{v} }, fmt.Sprintf("%s[%d]", at, i), list[i])
+		if list[i] = rest; !ok {
+			list[i] = nil
+		}
+	}
+	return true
 }
 
 // within looks at a value one step further in.
@@ -100,8 +101,7 @@ func (s *search) fits(at string, value, written any) bool {
 	if err == nil {
 		return true
 	}
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &kind) {
+	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		err = fmt.Errorf("is a JSON %s, want %s", kind.Value, kind.Type)
 	}
 	switch written.(type) {

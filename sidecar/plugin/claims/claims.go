@@ -78,14 +78,9 @@ func (k *Keeper) Removed() int64 { return k.removed.Load() }
 // Run follows and deletes claims until ctx is done. Without the right to see them it
 // does nothing.
 func (k *Keeper) Run(ctx context.Context) error {
-	for _, namespace := range k.config.Namespaces {
-		if !watch.Watchable(ctx, k.config.Client, watch.Kind{Resource: "persistentvolumeclaims", Namespace: namespace, Selector: k.config.Selector}) {
-			if ctx.Err() == nil {
-				logging.From(ctx).WarnContext(ctx, "claims not visible, none is deleted when its last pod has gone", "namespace", namespace)
-				<-ctx.Done()
-			}
-			return nil
-		}
+	if !k.allowed(ctx) {
+		<-ctx.Done()
+		return nil
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -97,15 +92,35 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		synced = append(synced, hasSynced)
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
-		return nil
+	if cache.WaitForCacheSync(ctx.Done(), synced...) {
+		k.sweep(ctx)
 	}
+	return nil
+}
+
+// allowed tells whether the sidecar may see claims in all of its namespaces.
+func (k *Keeper) allowed(ctx context.Context) bool {
+	for _, namespace := range k.config.Namespaces {
+		kind := watch.Kind{Resource: "persistentvolumeclaims", Namespace: namespace, Selector: k.config.Selector}
+		if watch.Watchable(ctx, k.config.Client, kind) {
+			continue
+		}
+		if ctx.Err() == nil {
+			logging.From(ctx).WarnContext(ctx, "claims not visible, none is deleted when its last pod has gone", "namespace", namespace)
+		}
+		return false
+	}
+	return true
+}
+
+// sweep looks at the claims from time to time.
+func (k *Keeper) sweep(ctx context.Context) {
 	ticker := time.NewTicker(k.config.Period)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
 		}
 		if err := k.Sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {

@@ -65,6 +65,11 @@ func (c *ClaimRule) validate(at string) error {
 	if c.Size != nil && c.MaxSize != nil {
 		problems = append(problems, fmt.Errorf("%s.maxSize: has no effect beside size", at))
 	}
+	return errors.Join(append(problems, c.validateModes(at), c.validateRetention(at))...)
+}
+
+func (c *ClaimRule) validateModes(at string) error {
+	var problems []error
 	modes := []corev1.PersistentVolumeAccessMode{
 		corev1.ReadWriteOnce, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOncePod,
 	}
@@ -76,6 +81,11 @@ func (c *ClaimRule) validate(at string) error {
 	if !slices.Contains([]corev1.PersistentVolumeMode{"", corev1.PersistentVolumeFilesystem, corev1.PersistentVolumeBlock}, c.VolumeMode) {
 		problems = append(problems, fmt.Errorf("%s.volumeMode: %q: want Filesystem or Block", at, c.VolumeMode))
 	}
+	return errors.Join(problems...)
+}
+
+func (c *ClaimRule) validateRetention(at string) error {
+	var problems []error
 	if !slices.Contains([]Retention{"", RetentionRetain, RetentionDelete}, c.Retention) {
 		problems = append(problems, fmt.Errorf("%s.retention: %q: want Retain or Delete", at, c.Retention))
 	}

@@ -30,7 +30,7 @@ func (p *Policy) Validate(prefix string) error {
 	for cluster, dns := range sorted(p.DNS) {
 		problems = append(problems, dns.validate(fmt.Sprintf("%s.dns[%s]", prefix, cluster)))
 	}
-	return errors.Join(slices.Concat(problems, p.validatePlacement(prefix), p.validateMetadata(prefix))...)
+	return errors.Join(slices.Concat(problems, p.validatePlacement(prefix), p.validateClasses(prefix), p.validateMetadata(prefix))...)
 }
 
 // validatePlacement is about where pods run, and with what.
@@ -53,15 +53,20 @@ func (p *Policy) validatePlacement(prefix string) []error {
 			problems = append(problems, fmt.Errorf("%s.keepNodeSelectorKeys[%d]: %q: %s", prefix, i, key, issues[0]))
 		}
 	}
+	for i := range p.Tolerations {
+		problems = append(problems, validateToleration(fmt.Sprintf("%s.tolerations[%d]", prefix, i), &p.Tolerations[i]))
+	}
+	return problems
+}
+
+func (p *Policy) validateClasses(prefix string) []error {
+	var problems []error
 	for field, table := range sorted(map[string]map[string]string{"priorityClasses": p.PriorityClasses, "runtimeClasses": p.RuntimeClasses}) {
 		for from, to := range sorted(table) {
 			if to != "" && len(validation.IsDNS1123Subdomain(to)) > 0 {
 				problems = append(problems, fmt.Errorf("%s.%s[%s]: %q is no name of a class", prefix, field, from, to))
 			}
 		}
-	}
-	for i := range p.Tolerations {
-		problems = append(problems, validateToleration(fmt.Sprintf("%s.tolerations[%d]", prefix, i), &p.Tolerations[i]))
 	}
 	return problems
 }
