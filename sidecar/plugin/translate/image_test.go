@@ -49,7 +49,7 @@ func TestImages(t *testing.T) {
 			}
 			applied, ok := translate.AppliedTo(result.Pod)
 			require.True(t, ok)
-			assert.Equal(t, want, applied.Images["main"], "what an update compares with")
+			assert.Equal(t, from, applied.Images["main"], "an update compares what the origin asks for")
 		})
 	}
 }

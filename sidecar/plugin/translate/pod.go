@@ -115,7 +115,7 @@ func (t *translation) result(spec corev1.PodSpec) (Result, error) {
 	labels, annotations := t.metadata(t.origin, t.cluster())
 	annotations[AnnotationSpecHash] = hash
 	annotations[AnnotationReport] = t.report.Annotation()
-	annotations[AnnotationApplied] = t.applied(&spec, annotations).annotation()
+	annotations[AnnotationApplied] = t.applied(annotations).annotation()
 	remote := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   RemoteName(t.origin, t.cluster(), t.pod.Namespace, t.pod.Name, string(t.pod.UID)),
