@@ -30,7 +30,9 @@ const (
 
 // create sends the pod to the far end.
 func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
-	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{References: far.references, Marks: far.update, Newest: p.newest})
+	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{
+		References: far.references, Claims: far.claimsTold(e.failures), Marks: far.update, Newest: p.newest,
+	})
 	if err != nil {
 		return p.notCollected(ctx, e, err)
 	}

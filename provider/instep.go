@@ -109,7 +109,9 @@ func (p *Provider) keepInStep(ctx context.Context, e *entry, far *features) step
 		return untilRefresh(held)
 	}
 	what := &bundle.Update{Held: held, Tokens: due || wanted.Tokens != held.Revision.Tokens}
-	return p.update(ctx, e, wanted, bundle.Options{References: far.references, Marks: true, Update: what, Newest: p.newest})
+	return p.update(ctx, e, wanted, bundle.Options{
+		References: far.references, Claims: far.claimsTold(tellReadsAfter), Marks: true, Update: what, Newest: p.newest,
+	})
 }
 
 // ending tells that the far end's pod takes no update any more.

@@ -140,6 +140,21 @@ type features struct {
 	update                         bool
 	exec, attach, forward          bool
 	events, ephemeral, stats       bool
+	claims                         bool
+}
+
+// claimsTold is what is told of the claims of a pod whose create failed so many times.
+// The Node authorizer refuses to read a claim until it has seen the pod; who is refused
+// for longer than that does not have the right.
+func (f *features) claimsTold(failures int) bundle.Claims {
+	switch {
+	case !f.claims:
+		return bundle.ClaimsNot
+	case failures < tellReadsAfter:
+		return bundle.ClaimsWanted
+	default:
+		return bundle.ClaimsIfAllowed
+	}
 }
 
 // Provider implements virtual-kubelet's PodLifecycleHandler and PodNotifier.
@@ -224,6 +239,7 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 		events:     ping.Has(interlink.ExtensionEvents),
 		ephemeral:  ping.Has(interlink.ExtensionEphemeral),
 		stats:      ping.Has(interlink.ExtensionStats),
+		claims:     ping.Has(interlink.ExtensionClaims),
 	}
 	before := p.features.Swap(next)
 	p.knownOnce.Do(func() { close(p.known) })

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
@@ -74,6 +74,9 @@ type file struct {
 	Burst int     `json:"burst,omitempty"`
 	// Clients are those that may run pods, by the name that the interLink API hands on; nil is everybody.
 	Clients map[string]*clientFile `json:"clients,omitempty"`
+
+	// unread are problems of the file's form.
+	unread []error
 }
 
 type tlsFile struct {
@@ -142,7 +145,7 @@ func (o *options) complete() (*file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
-		if err := yaml.UnmarshalStrict(content, settings); err != nil {
+		if settings.unread, err = decode(content, settings); err != nil {
 			return nil, fmt.Errorf("configuration %s: %w", o.config, err)
 		}
 	}
@@ -169,6 +172,7 @@ func (o *options) complete() (*file, error) {
 // validate reports all problems at once, else the clients to serve.
 func (f *file) validate(insecureNoAuth bool) ([]served, error) {
 	all, problems := f.served()
+	problems = append(slices.Clone(f.unread), problems...)
 	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
 	}

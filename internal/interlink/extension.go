@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -32,6 +33,8 @@ const (
 	ExtensionEvents Extension = "events/v1"
 	// ExtensionStats says that GET PathStats answers a StatsResponse.
 	ExtensionStats Extension = "stats/v1"
+	// ExtensionClaims says that /create may carry what the origin knows of the pod's claims.
+	ExtensionClaims Extension = "claims/v1"
 	// ExtensionEphemeral says that POST to EphemeralPath adds ephemeral containers.
 	ExtensionEphemeral Extension = "ephemeral/v1"
 )
@@ -136,6 +139,18 @@ type ReferencedObjects struct {
 	Secrets    []corev1.Secret    `json:"secrets,omitempty"`
 	// ProjectedVolumes are those of volumes that no container mounts.
 	ProjectedVolumes []corev1.ConfigMap `json:"projectedVolumes,omitempty"`
+	// Claims are facts, see ExtensionClaims.
+	Claims []Claim `json:"claims,omitempty"`
+}
+
+// Claim is what an origin tells of a PersistentVolumeClaim that a pod uses.
+type Claim struct {
+	Name         string                              `json:"name"`
+	StorageClass string                              `json:"storageClass,omitempty"`
+	AccessModes  []corev1.PersistentVolumeAccessMode `json:"accessModes,omitempty"`
+	VolumeMode   corev1.PersistentVolumeMode         `json:"volumeMode,omitempty"`
+	// Size is what the claim requests.
+	Size *resource.Quantity `json:"size,omitempty"`
 }
 
 // Reasons that a plugin of this project gives for every container of a pod that

@@ -45,6 +45,8 @@ type CreateRequest struct {
 	ProjectedVolumes []corev1.ConfigMap `json:"projectedvolumesmaps"`
 	// JobScriptURL names a job script builder; empty for Kubernetes plugins.
 	JobScriptURL string `json:"jobscriptURL"`
+	// Claims is an extension: what the origin knows of the pod's claims.
+	Claims []Claim `json:"claims,omitempty"`
 }
 
 // PluginPod is one pod as the API hands it to a plugin (upstream's RetrievedPodData).

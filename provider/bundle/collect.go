@@ -45,6 +45,8 @@ type Options struct {
 	// References: the far end resolves environment references itself, and takes
 	// referenced objects beside the mounted ones.
 	References bool
+	// Claims says what is told of the pod's claims.
+	Claims Claims
 	// Marks has Marks put on the request's pod, for far ends that keep them.
 	Marks bool
 	// Update makes a request that updates a pod; nil one that creates it.
@@ -68,6 +70,7 @@ type Collector struct {
 	cfg        Config
 	configMaps *cache[corev1.ConfigMap]
 	secrets    *cache[corev1.Secret]
+	claims     *cache[corev1.PersistentVolumeClaim]
 }
 
 // New returns a collector.
@@ -78,7 +81,7 @@ func New(cfg Config) (*Collector, error) {
 	if cfg.Allocatable == nil {
 		cfg.Allocatable = func() corev1.ResourceList { return nil }
 	}
-	return &Collector{cfg: cfg, configMaps: newConfigMaps(cfg.Client), secrets: newSecrets(cfg.Client)}, nil
+	return &Collector{cfg: cfg, configMaps: newConfigMaps(cfg.Client), secrets: newSecrets(cfg.Client), claims: newClaims(cfg.Client)}, nil
 }
 
 // Collect returns the request that creates or updates pod, which is not changed.
@@ -89,6 +92,9 @@ func (c *Collector) Collect(ctx context.Context, pod *corev1.Pod, options Option
 	b.request.Pod.ManagedFields = nil
 	dropLocal(&b.request.Pod)
 	if err := b.volumes(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.claims(ctx); err != nil {
 		return nil, err
 	}
 	for _, list := range [][]corev1.Container{b.request.Pod.Spec.InitContainers, b.request.Pod.Spec.Containers} {

@@ -18,6 +18,7 @@ import (
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/sidecar/plugin/apply"
+	"github.com/cloudveneto/caas/sidecar/plugin/claims"
 	"github.com/cloudveneto/caas/sidecar/plugin/events"
 	"github.com/cloudveneto/caas/sidecar/plugin/figures"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
@@ -46,6 +47,9 @@ type Config struct {
 	Origins watch.Origins
 	// Registry takes the metrics.
 	Registry prometheus.Registerer
+	// ClaimPeriod is how often created claims are looked at that are not to be retained;
+	// default 30 s.
+	ClaimPeriod time.Duration
 }
 
 // Plugin answers interLink's plugin routes.
@@ -60,6 +64,7 @@ type Plugin struct {
 	happened *events.Log
 	measured *figures.Source
 	metrics  *metrics
+	claims   *claims.Keeper
 	// creating bounds the creates that are worked on at once.
 	creating chan struct{}
 	bodies   bodies
@@ -88,10 +93,21 @@ func New(config Config) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, err := claims.New(claims.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, Period: config.ClaimPeriod,
+		Origins: config.Origins,
+	})
+	if err != nil {
+		return nil, err
+	}
+	claimCreated, err := countClaims(config.Registry, kept)
+	if err != nil {
+		return nil, err
+	}
 	applier, err := apply.New(apply.Config{
 		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
 		Timeout: settings.RequestTimeout.Duration, TombstoneLife: settings.TombstoneLife.Duration,
-		Share: settings.Share, Known: watcher.Synced,
+		Share: settings.Share, Known: watcher.Synced, ClaimCreated: claimCreated,
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +132,7 @@ func New(config Config) (*Plugin, error) {
 		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
 		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
 		creating: make(chan struct{}, settings.MaxCreates), bodies: newBodies(settings),
-		happened: happened, measured: measured, upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
+		claims: kept, happened: happened, measured: measured, upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
 	}, nil
 }
 
@@ -127,6 +143,9 @@ func (p *Plugin) Run(ctx context.Context) error {
 	group.Go(func() error { return p.watcher.Run(ctx) })
 	group.Go(func() error { return p.happened.Run(ctx) })
 	group.Go(func() error { return p.sweep(ctx) })
+	if p.settings.Policy.MakesClaims() {
+		group.Go(func() error { return p.claims.Run(ctx) })
+	}
 	err := group.Wait()
 	p.applier.Wait()
 	return err

@@ -103,6 +103,9 @@ func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
 		interlink.ExtensionUpdate,
 		interlink.ExtensionEphemeral, interlink.ExtensionStats,
 	}
+	if p.settings.Policy.AsksAboutClaims() {
+		extensions = append(extensions, interlink.ExtensionClaims)
+	}
 	if p.happened.Offered() {
 		extensions = append(extensions, interlink.ExtensionEvents)
 	}

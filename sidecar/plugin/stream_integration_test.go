@@ -66,10 +66,10 @@ func (s *sidecar) watch(asked ...string) *reader {
 	return r
 }
 
-// next returns the next event that matches, within ten seconds.
+// next returns the next event that matches, within a minute: the scheduler of the shared cluster has much to do.
 func (r *reader) next(matches func(interlink.StatusEvent) bool) interlink.StatusEvent {
 	r.t.Helper()
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		select {

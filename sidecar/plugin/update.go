@@ -62,7 +62,7 @@ func (p *Plugin) updatePod(r *http.Request, wire *interlink.CreateRequest, unkno
 	}
 	result, refusal := translate.Update(translate.Request{
 		Client: r.Header.Get(interlink.HeaderClient), Pod: &wire.Pod, ConfigMaps: wire.ConfigMaps, Secrets: wire.Secrets,
-		Projected: wire.ProjectedVolumes, Unknown: unknown,
+		Projected: wire.ProjectedVolumes, Claims: wire.Claims, Unknown: unknown,
 	}, &p.settings.Policy)
 	if result.Pod == nil {
 		return outcomeRefused, refusal

@@ -265,3 +265,30 @@ func TestUpdateOfObjectsOfAllKinds(t *testing.T) {
 	assert.True(t, strings.HasPrefix(secrets["pull"].Name, "pull-"))
 	s.delete(&created.Pod)
 }
+
+// TestUpdateUnderAnImageRule wants a policy that has changed to restart nothing, and an image that the origin has changed
+// to come from where the policy says.
+func TestUpdateUnderAnImageRule(t *testing.T) {
+	t.Parallel()
+	first := start(t, nil)
+	created := originPod("mirrored")
+	first.create(created)
+	s := startIn(t, first.admin, first.namespace, func(settings *plugin.Settings) {
+		settings.Policy.Images = []translate.ImageRule{{Match: "example.org/*", Replace: "mirror.example.org"}}
+	})
+	update := asUpdate(created)
+	update.Pod.Annotations["note"] = "new"
+	s.updated(update)
+	live, _, _ := s.live(created.Pod.UID)
+	assert.Equal(t, "new", live.Annotations["note"])
+	assert.Equal(t, "example.org/main:1", live.Spec.Containers[0].Image)
+
+	update.Pod.Spec.Containers[0].Image = "example.org/main:2"
+	s.updated(update)
+	live, _, _ = s.live(created.Pod.UID)
+	assert.Equal(t, "mirror.example.org/main:2", live.Spec.Containers[0].Image)
+	version := live.ResourceVersion
+	s.updated(update)
+	live, _, _ = s.live(created.Pod.UID)
+	assert.Equal(t, version, live.ResourceVersion, "nothing is left to do")
+}

@@ -66,6 +66,14 @@ func site() *translate.Policy {
 		AllowPrivileged:      true,
 		RefusedCapabilities:  []corev1.Capability{capability},
 		DNS:                  map[string]translate.ClusterDNS{"*": {Nameservers: []string{"10.96.0.10"}}},
+		Images:               []translate.ImageRule{{Match: "*", Replace: "registry.example.org"}},
+	}
+	for _, field := range translate.SecurityFields() {
+		action := translate.SecurityRefuse
+		if field == translate.SecurityEscalation {
+			action = translate.SecurityStrip // every container may escalate that does not say otherwise
+		}
+		policy.Security = append(policy.Security, translate.SecurityRule{Field: field, Action: action})
 	}
 	for kind, class := range translate.VolumeFields() {
 		if class == translate.Refused {

@@ -37,6 +37,8 @@ type Config struct {
 	// Known tells whether the table holds every pod, without which nobody knows what is
 	// left of a share; required with Share.
 	Known func() bool
+	// ClaimCreated is called for each claim that was made; may be nil.
+	ClaimCreated func()
 }
 
 // Applier creates and deletes pods. It may be used by many goroutines at once.
@@ -74,6 +76,9 @@ func New(config Config) (*Applier, error) {
 	}
 	if config.TombstoneLimit == 0 {
 		config.TombstoneLimit = 100_000
+	}
+	if config.ClaimCreated == nil {
+		config.ClaimCreated = func() {}
 	}
 	return &Applier{
 		config: config, flights: map[table.Key]*flight{},

@@ -48,8 +48,13 @@ func change(live, wanted *corev1.Pod) ([]byte, error) {
 	patch.Metadata.Annotations = annotationChanges(live.Annotations, wanted.Annotations, applied.Annotations)
 	spec := &patch.Spec
 	if known {
-		spec.InitContainers = imageChanges(live.Spec.InitContainers, wanted.Spec.InitContainers, applied.Images)
-		spec.Containers = imageChanges(live.Spec.Containers, wanted.Spec.Containers, applied.Images)
+		asked, _ := translate.AppliedTo(wanted)
+		changed := func(name string) bool {
+			before, found := applied.Images[name]
+			return found && before != asked.Images[name]
+		}
+		spec.InitContainers = imageChanges(live.Spec.InitContainers, wanted.Spec.InitContainers, changed)
+		spec.Containers = imageChanges(live.Spec.Containers, wanted.Spec.Containers, changed)
 	}
 	spec.Tolerations = moreTolerations(live.Spec.Tolerations, wanted.Spec.Tolerations)
 	if deadline := wanted.Spec.ActiveDeadlineSeconds; sooner64(live.Spec.ActiveDeadlineSeconds, deadline) {
@@ -112,13 +117,14 @@ func orNil(changes map[string]*string) map[string]*string {
 }
 
 // imageChanges are those that the origin has made since: the target cluster's
-// admission may have put another image in place of the one that was asked for.
-func imageChanges(live, wanted []corev1.Container, applied map[string]string) []imagePatch {
+// admission may have put another image in place of the one that was asked for, and a
+// site's policy may have become another, which restarts no container.
+func imageChanges(live, wanted []corev1.Container, changed func(name string) bool) []imagePatch {
 	var changes []imagePatch
 	for i := range wanted {
 		name, image := wanted[i].Name, wanted[i].Image
 		at := slices.IndexFunc(live, func(c corev1.Container) bool { return c.Name == name })
-		if before, known := applied[name]; at < 0 || !known || before == image || live[at].Image == image {
+		if at < 0 || !changed(name) || live[at].Image == image {
 			continue
 		}
 		changes = append(changes, imagePatch{Name: name, Image: image})

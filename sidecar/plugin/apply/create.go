@@ -24,7 +24,7 @@ func (a *Applier) create(ctx context.Context, key table.Key, namespace string, r
 	if err := a.reserve(key, result.Pod); err != nil {
 		return "", err
 	}
-	held := len(result.ConfigMaps)+len(result.Secrets) > 0
+	held := len(result.ConfigMaps)+len(result.Secrets)+len(result.Claims) > 0
 	pod, err := a.pod(ctx, key, namespace, result.Pod, held)
 	if err != nil {
 		a.unreserve(key, err)
@@ -37,7 +37,11 @@ func (a *Applier) create(ctx context.Context, key table.Key, namespace string, r
 	if gate(pod) < 0 || pod.DeletionTimestamp != nil {
 		return podstate.JobID(pod), nil
 	}
-	if err := a.objects(ctx, pod, result); err != nil {
+	err = a.claims(ctx, pod.Namespace, result.Claims)
+	if err == nil {
+		err = a.objects(ctx, pod, result)
+	}
+	if err != nil {
 		if IsFinal(err) {
 			return "", a.undo(ctx, pod, err)
 		}

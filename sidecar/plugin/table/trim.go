@@ -3,6 +3,8 @@
 package table
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -13,12 +15,18 @@ import (
 // Trim returns what the sidecar needs of a created pod: identity, placement,
 // requests and status. The rest of a pod is most of its size.
 func Trim(pod *corev1.Pod) *corev1.Pod {
+	labels := pick(pod.Labels, translate.LabelManagedBy, translate.LabelUID, translate.LabelOrigin)
+	for key, value := range pod.Labels {
+		if strings.HasPrefix(key, translate.LabelClaimPrefix) {
+			labels[key] = value
+		}
+	}
 	trimmed := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
-			Labels:                     pick(pod.Labels, translate.LabelManagedBy, translate.LabelUID, translate.LabelOrigin),
+			Labels:                     labels,
 			Annotations: pick(pod.Annotations, interlink.AnnotationOriginCluster, interlink.AnnotationOriginNode,
 				translate.AnnotationNamespace, translate.AnnotationName, interlink.AnnotationRevision, interlink.AnnotationRefreshAt),
 		},

@@ -13,7 +13,7 @@ import (
 // their own: a pod's objects are made when the pod is.
 func Ephemeral(request Request, policy *Policy) ([]corev1.EphemeralContainer, error) {
 	pod := request.Pod.DeepCopy()
-	t := &translation{request: &request, policy: policy, pod: pod, supplied: collect(&request)}
+	t := &translation{request: &request, policy: policy, pod: pod, supplied: collect(&request), stripped: map[string]bool{}}
 	if problem := identityProblem(pod); problem != nil {
 		return nil, &RefusalError{Problems: []Problem{*problem}}
 	}

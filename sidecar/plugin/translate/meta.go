@@ -39,7 +39,7 @@ func (t *translation) metadata(origin, cluster string) (labels, annotations map[
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.pod.Annotations)) {
 		switch {
-		case ownAnnotation(key):
+		case ownAnnotation(key), t.stripped[key]:
 		case foreignAnnotation(key):
 			t.dropped("metadata.annotations["+key+"]", "has no meaning in the target cluster")
 		default:

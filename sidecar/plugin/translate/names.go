@@ -28,6 +28,18 @@ const (
 	AnnotationReport    = "offload.infn.it/report"
 	// AnnotationApplied is what an update has to compare with, see Applied.
 	AnnotationApplied = "offload.infn.it/applied"
+	// LabelClaim, on a created claim, is the identity of the origin's claim.
+	LabelClaim = "offload.infn.it/claim"
+	// LabelClaimPrefix stands before such an identity in a label of each pod that uses the
+	// created claim; the label's value is the claim's name.
+	LabelClaimPrefix = "claims.offload.infn.it/"
+	// LabelRetention, on a created claim, is its Retention.
+	LabelRetention = "offload.infn.it/retention"
+	// AnnotationGrace, on a created claim, is how long it stays without a pod that uses it.
+	AnnotationGrace = "offload.infn.it/grace"
+	// AnnotationUnusedSince, on a created claim, is since when no pod uses it.
+	AnnotationUnusedSince = "offload.infn.it/unused-since"
+
 	// AnnotationPolicy chooses between private and shared nodes of the target cluster.
 	AnnotationPolicy = "osn.infn.it/policy"
 

@@ -23,6 +23,8 @@ type Request struct {
 	Secrets    []corev1.Secret
 	// Projected holds the files of projected and downwardAPI volumes, by volume name.
 	Projected []corev1.ConfigMap
+	// Claims are what the origin knows of the pod's claims, if it tells.
+	Claims []interlink.Claim
 	// Unknown are paths of fields in the pod's JSON that this version does not know.
 	Unknown []string
 }
@@ -33,7 +35,9 @@ type Result struct {
 	Pod        *corev1.Pod
 	ConfigMaps []*corev1.ConfigMap
 	Secrets    []*corev1.Secret
-	Report     Report
+	// Claims are shared with other pods, and outlive this one.
+	Claims []*corev1.PersistentVolumeClaim
+	Report Report
 }
 
 // FromWire collects what a plugin request holds.
@@ -48,6 +52,7 @@ func FromWire(client string, wire *interlink.PluginPod) Request {
 		request.ConfigMaps = append(request.ConfigMaps, wire.Referenced.ConfigMaps...)
 		request.Secrets = append(request.Secrets, wire.Referenced.Secrets...)
 		request.Projected = append(request.Projected, wire.Referenced.ProjectedVolumes...)
+		request.Claims = wire.Referenced.Claims
 	}
 	return request
 }
@@ -68,6 +73,8 @@ type translation struct {
 	missing  []string
 	// update: what is missing stays as it is.
 	update bool
+	// stripped are annotations that the policy leaves out.
+	stripped map[string]bool
 }
 
 // Pod translates one pod. The error is a *RefusalError when the pod can never run as
@@ -93,7 +100,7 @@ func begin(request *Request, policy *Policy) *translation {
 	pod := request.Pod
 	t := &translation{request: request, policy: policy, pod: pod, origin: OriginLabel(request.Client)}
 	t.identity = digest(t.origin, t.cluster(), pod.Namespace, pod.Name, string(pod.UID))
-	t.supplied = collect(request)
+	t.supplied, t.stripped = collect(request), map[string]bool{}
 	return t
 }
 
@@ -108,7 +115,7 @@ func (t *translation) result(spec corev1.PodSpec) (Result, error) {
 	labels, annotations := t.metadata(t.origin, t.cluster())
 	annotations[AnnotationSpecHash] = hash
 	annotations[AnnotationReport] = t.report.Annotation()
-	annotations[AnnotationApplied] = t.applied(&spec, annotations).annotation()
+	annotations[AnnotationApplied] = t.applied(annotations).annotation()
 	remote := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   RemoteName(t.origin, t.cluster(), t.pod.Namespace, t.pod.Name, string(t.pod.UID)),
@@ -118,6 +125,9 @@ func (t *translation) result(spec corev1.PodSpec) (Result, error) {
 	}
 	result := Result{Pod: remote, Report: t.report}
 	result.ConfigMaps, result.Secrets = t.created.objects(objectLabels(labels))
+	if !t.update { // a pod keeps the volumes that it has
+		result.Claims = t.created.claimList(labels)
+	}
 	return result, nil
 }
 

@@ -170,8 +170,8 @@ func readOnlyField(source *corev1.VolumeSource) reflect.Value {
 }
 
 // sorted iterates over a map by its keys, so that reports and messages have one order.
-func sorted[V any](of map[string]V) iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
+func sorted[K ~string, V any](of map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
 		for _, key := range slices.Sorted(maps.Keys(of)) {
 			if !yield(key, of[key]) {
 				return

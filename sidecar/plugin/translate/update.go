@@ -31,7 +31,7 @@ func Update(request Request, policy *Policy) (Result, error) {
 // Applied is what the origin last asked for, where the target cluster may have made
 // something else of it: only a change at the origin changes the created pod.
 type Applied struct {
-	// Images are those of the containers, by name.
+	// Images are those of the containers at the origin, by name.
 	Images map[string]string `json:"images,omitempty"`
 	// Annotations are the keys that came from the origin.
 	Annotations []string `json:"annotations,omitempty"`
@@ -43,9 +43,9 @@ func AppliedTo(pod *corev1.Pod) (applied Applied, ok bool) {
 	return applied, json.Unmarshal([]byte(pod.Annotations[AnnotationApplied]), &applied) == nil
 }
 
-func (t *translation) applied(spec *corev1.PodSpec, annotations map[string]string) Applied {
+func (t *translation) applied(annotations map[string]string) Applied {
 	applied := Applied{Images: map[string]string{}}
-	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+	for _, list := range [][]corev1.Container{t.pod.Spec.InitContainers, t.pod.Spec.Containers} {
 		for i := range list {
 			applied.Images[list[i].Name] = list[i].Image
 		}

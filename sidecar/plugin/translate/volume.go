@@ -58,10 +58,19 @@ func empty() corev1.VolumeSource {
 
 // mappedVolume applies the policy's first rule that matches.
 func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.VolumeSource {
+	class, known := t.storageClass(from)
+	unknown := false
 	for i := range t.policy.Volumes {
-		rule := &t.policy.Volumes[i]
-		if rule.Match.matches(t.pod.Namespace, kind, from) {
-			t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(&rule.Target)))
+		rule, place := &t.policy.Volumes[i], fmt.Sprintf("policy.volumes[%d]", i)
+		switch {
+		case !rule.Match.matches(t.pod.Namespace, kind, from):
+		case rule.Match.StorageClass != "" && !known:
+			unknown = true
+		case !glob(rule.Match.StorageClass, class):
+		case rule.Claim != nil:
+			return t.claim(at, place+".claim", rule.Claim, from)
+		default:
+			t.mapped(at+"."+kind, place+": "+volumeKind(&rule.Target))
 			target := rule.Target.DeepCopy()
 			if readOnly(&from.VolumeSource) {
 				setReadOnly(target)
@@ -69,19 +78,40 @@ func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.
 			return *target
 		}
 	}
-	t.refuse(Problem{
+	if image, rewritten := t.imageVolume(at, from); rewritten {
+		return image
+	}
+	problem := Problem{
 		Field: at + "." + kind, Value: volumeValue(from),
 		Rule:   "names storage of the origin cluster, which the target cluster does not have",
 		Remedy: "use emptyDir, configMap, secret or projected, or ask the site to map it (policy.volumes)",
-	})
+	}
+	if unknown {
+		problem.Rule += "; its storage class, by which the site maps volumes, did not come with the pod"
+		problem.Remedy = "have the virtual kubelet allowed to read claims, or ask the site to map it by name (policy.volumes)"
+	}
+	t.refuse(problem)
 	return corev1.VolumeSource{}
 }
 
+// storageClass is the class of a volume; known is false when the origin does not tell
+// that of its claim.
+func (t *translation) storageClass(volume *corev1.Volume) (class string, known bool) {
+	if volume.PersistentVolumeClaim == nil {
+		return volumeClass(volume), true
+	}
+	facts := t.supplied.claims[volume.PersistentVolumeClaim.ClaimName]
+	if facts == nil {
+		return "", false
+	}
+	return facts.StorageClass, true
+}
+
+// matches compares all but the storage class.
 func (m *VolumeMatch) matches(namespace, kind string, volume *corev1.Volume) bool {
 	return m.Kind == kind && glob(m.Namespace, namespace) && glob(m.Name, volumeName(volume)) &&
 		glob(m.Path, volumePath(volume)) && glob(m.Server, volumeServer(volume)) &&
-		glob(m.Driver, volumeDriver(volume)) && glob(m.StorageClass, volumeClass(volume)) &&
-		glob(m.Image, volumeImage(volume))
+		glob(m.Driver, volumeDriver(volume)) && glob(m.Image, volumeImage(volume))
 }
 
 // glob reports whether value matches pattern; an empty pattern matches all.

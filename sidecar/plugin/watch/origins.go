@@ -19,8 +19,8 @@ type Origins struct {
 	Except []string
 }
 
-// ours is the end of a label selector for created pods of these clients.
-func (o Origins) ours() string {
+// Ours is the end of a label selector for created pods of these clients.
+func (o Origins) Ours() string {
 	switch {
 	case o.Only != "":
 		return "," + translate.LabelOrigin + "=" + o.Only
@@ -61,5 +61,5 @@ func (w *Watcher) foreign(namespace string) []selection {
 	for _, own := range w.config.Namespaces {
 		elsewhere = append(elsewhere, "metadata.namespace!="+own)
 	}
-	return append(lists, selection{managed + w.config.Origins.ours(), strings.Join(elsewhere, ",")})
+	return append(lists, selection{managed + w.config.Origins.Ours(), strings.Join(elsewhere, ",")})
 }

@@ -79,7 +79,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer running.Wait()
 	var synced []cache.InformerSynced
 	for _, namespace := range w.config.Namespaces {
-		informer := w.podInformer(namespace, managed+w.config.Origins.ours(), "")
+		informer := w.podInformer(namespace, managed+w.config.Origins.Ours(), "")
 		hasSynced, err := w.start(ctx, &running, informer, keep, cache.ResourceEventHandlerFuncs{
 			AddFunc: w.observe, UpdateFunc: func(_, pod any) { w.observe(pod) }, DeleteFunc: w.remove,
 		})
