@@ -43,7 +43,7 @@ func furtherCases() []fidelityCase {
 		{name: "also: annotations of 256 KiB", run: hugeAnnotations},
 		{name: "also: another name of the virtual node", run: renamedNode},
 		{name: "also: two origins with equal namespaces", run: twoOrigins},
-		{name: "also: 1000 pods at once, then mass deletion", alone: true, where: atActed("acted-burst"), run: burst},
+		{name: "also: 1000 pods at once, then mass deletion", crowd: true, where: atActed("acted-burst"), run: burst},
 	}
 }
 
@@ -60,7 +60,7 @@ func activeDeadline(t *testing.T, r *room) {
 	state := container(seen, "main").State.Terminated
 	require.NotNil(t, state)
 	assert.Equal(t, int32(9), state.ExitCode, "the container had its grace period, once")
-	assert.WithinDuration(t, seen.Status.StartTime.Add(5*time.Second), state.FinishedAt.Time, 5*time.Second)
+	assert.False(t, state.FinishedAt.Time.Before(seen.Status.StartTime.Add(5*time.Second)), "started %s, ended %s", seen.Status.StartTime, state.FinishedAt)
 	assert.Nil(t, far.DeletionTimestamp)
 }
 

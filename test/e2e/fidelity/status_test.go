@@ -19,7 +19,7 @@ func statusCases() []fidelityCase {
 	return []fidelityCase{
 		{name: "10 unschedulable at the target", run: unschedulable},
 		{name: "10 an image that cannot be pulled", run: imagePullError},
-		{name: "11 crash loop after out of memory", run: crashLoop},
+		{name: "11 crash loop after out of memory", waits: true, run: crashLoop},
 		{name: "11 restarts that end well", run: restartsEndWell},
 		{name: "13 two containers with mixed exits", run: mixedExits},
 		{name: "13 a native sidecar", run: nativeSidecar},
