@@ -5,6 +5,7 @@ package translate
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,16 +59,13 @@ func empty() corev1.VolumeSource {
 
 // mappedVolume applies the policy's first rule that matches.
 func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.VolumeSource {
-	for i := range t.policy.Volumes {
-		rule := &t.policy.Volumes[i]
-		if rule.Match.matches(t.pod.Namespace, kind, from) {
-			t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(&rule.Target)))
-			target := rule.Target.DeepCopy()
-			if readOnly(&from.VolumeSource) {
-				setReadOnly(target)
-			}
-			return *target
+	if i := t.volumeRule(kind, from); i >= 0 {
+		target := t.policy.Volumes[i].Target.DeepCopy()
+		t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(target)))
+		if readOnly(&from.VolumeSource) {
+			setReadOnly(target)
 		}
+		return *target
 	}
 	t.refuse(Problem{
 		Field: at + "." + kind, Value: volumeValue(from),
@@ -75,6 +73,13 @@ func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.
 		Remedy: "use emptyDir, configMap, secret or projected, or ask the site to map it (policy.volumes)",
 	})
 	return corev1.VolumeSource{}
+}
+
+// volumeRule is the index of the policy's first rule that matches, or -1.
+func (t *translation) volumeRule(kind string, from *corev1.Volume) int {
+	return slices.IndexFunc(t.policy.Volumes, func(rule VolumeRule) bool {
+		return rule.Match.matches(t.pod.Namespace, kind, from)
+	})
 }
 
 func (m *VolumeMatch) matches(namespace, kind string, volume *corev1.Volume) bool {
