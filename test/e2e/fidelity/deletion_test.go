@@ -114,16 +114,22 @@ func createAfterDelete(t *testing.T, r *room) {
 	client := r.apiClient(t)
 	made := r.wire(r.shell("tomb", "sleep 3600"))
 	made.Namespace, made.UID = r.namespace, "00000000-0000-4000-8000-0000000000aa"
-	require.NoError(t, client.Delete(t.Context(), made), "a pod that was never created is deleted")
-	_, err := client.Create(t.Context(), &interlink.CreateRequest{Pod: *made})
+	remove := func(pod *corev1.Pod) func() error {
+		return func() error { return client.Delete(t.Context(), pod) }
+	}
+	require.NoError(t, insist(t.Context(), remove(made)), "a pod that was never created is deleted")
+	err := insist(t.Context(), func() error {
+		_, err := client.Create(t.Context(), &interlink.CreateRequest{Pod: *made})
+		return err
+	})
 	require.Error(t, err, "a create that its delete has overtaken")
 	assert.True(t, interlink.IsRefused(err), "%v", err)
 	assert.Empty(t, r.far(t, made))
-	require.NoError(t, client.Delete(t.Context(), made), "a second delete is none the worse")
+	require.NoError(t, insist(t.Context(), remove(made)), "a second delete is none the worse")
 
 	created := r.create(t, r.shell("vanished", "sleep 3600"))
 	r.awaitPhase(t, "vanished", corev1.PodRunning)
-	require.NoError(t, client.Delete(t.Context(), r.wire(created)), "a delete past the virtual kubelet")
+	require.NoError(t, insist(t.Context(), remove(r.wire(created))), "a delete past the virtual kubelet")
 	r.delete(t, "vanished", 1)
 	r.awaitGone(t, created)
 	assert.Empty(t, r.far(t, created))

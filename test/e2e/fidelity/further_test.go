@@ -49,10 +49,9 @@ func furtherCases() []fidelityCase {
 
 func activeDeadline(t *testing.T, r *room) {
 	pod := r.shell("limited", "trap 'exit 9' TERM; sleep 3600 & wait")
-	limit := int64(5)
-	pod.Spec.ActiveDeadlineSeconds = &limit
+	const limit = 10
+	pod.Spec.ActiveDeadlineSeconds = new(int64(limit))
 	created := r.create(t, pod)
-	r.awaitPhase(t, "limited", corev1.PodRunning)
 	seen := r.awaitPhase(t, "limited", corev1.PodFailed)
 	assert.Equal(t, "DeadlineExceeded", seen.Status.Reason)
 	far := r.awaitFar(t, created)
@@ -60,7 +59,7 @@ func activeDeadline(t *testing.T, r *room) {
 	state := container(seen, "main").State.Terminated
 	require.NotNil(t, state)
 	assert.Equal(t, int32(9), state.ExitCode, "the container had its grace period, once")
-	assert.False(t, state.FinishedAt.Time.Before(seen.Status.StartTime.Add(5*time.Second)), "started %s, ended %s", seen.Status.StartTime, state.FinishedAt)
+	assert.False(t, state.FinishedAt.Time.Before(seen.Status.StartTime.Add(limit*time.Second)), "started %s, ended %s", seen.Status.StartTime, state.FinishedAt)
 	assert.Nil(t, far.DeletionTimestamp)
 }
 

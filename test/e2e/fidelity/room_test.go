@@ -287,6 +287,19 @@ func (r *room) kubectl(t *testing.T, args ...string) string {
 	return output(t, r.world.kubectl(ctx, t, lab.AF, r.namespace, args...))
 }
 
+// insist repeats a request that the far end cannot take now, as a virtual kubelet does, until it is taken or refused.
+func insist(ctx context.Context, request func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := request()
+		if err == nil || interlink.IsRefused(err) || ctx.Err() != nil {
+			return err
+		}
+		rest(ctx, time.Second)
+	}
+}
+
 // cleanupContext outlives the test's own.
 func cleanupContext(t *testing.T) (context.Context, context.CancelFunc) {
 	t.Helper()
