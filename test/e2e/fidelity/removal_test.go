@@ -163,7 +163,7 @@ func mutatedAtTarget(t *testing.T, r *room) {
 	}}, metav1.CreateOptions{})
 	require.NoError(t, offload.IgnoreExisting(err))
 	r.inject(t)
-	pod := r.shell("mutated", "echo mine; sleep 3; exit 3")
+	pod := r.shell("mutated", "echo mine; sleep 8; exit 3")
 	created := r.create(t, pod)
 	r.awaitPhase(t, "mutated", corev1.PodRunning)
 	far := r.awaitFar(t, created)

@@ -140,7 +140,7 @@ func restartsEndWell(t *testing.T, r *room) {
 
 func mixedExits(t *testing.T, r *room) {
 	pod := r.shell("mixed", "exit 0")
-	for name, script := range map[string]string{"fails": "exit 3", "late": "sleep 3; echo said >/dev/termination-log; exit 42", "killed": "sh -c 'kill -9 $$$$'; exit $?"} {
+	for name, script := range map[string]string{"fails": "exit 3", "late": "sleep 10; echo said >/dev/termination-log; exit 42", "killed": "sh -c 'kill -9 $$$$'; exit $?"} {
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: busybox, Command: []string{"sh", "-c", script}})
 	}
 	never := r.watchPhases(t, "mixed", func(pod *corev1.Pod) bool {
@@ -170,7 +170,7 @@ func mixedExits(t *testing.T, r *room) {
 
 func nativeSidecar(t *testing.T, r *room) {
 	always := corev1.ContainerRestartPolicyAlways
-	pod := r.shell("helped", "sleep 2; exit 0")
+	pod := r.shell("helped", "sleep 8; exit 0")
 	pod.Spec.InitContainers = []corev1.Container{
 		{Name: "first", Image: busybox, Command: []string{"true"}},
 		{Name: "helper", Image: busybox, Command: []string{"sh", "-c", "trap 'exit 9' TERM; sleep 3600 & wait"}, RestartPolicy: &always},
