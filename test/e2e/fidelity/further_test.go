@@ -36,7 +36,7 @@ func further() []string {
 
 func furtherCases() []fidelityCase {
 	return []fidelityCase{
-		{name: "also: activeDeadlineSeconds is enforced once", run: activeDeadline},
+		{name: "also: activeDeadlineSeconds is enforced once", waits: true, run: activeDeadline},
 		{name: "also: ttlSecondsAfterFinished removes the origin's pod first", run: ttlAfterFinished},
 		{name: "also: a target whose clock is ahead", where: atActed("acted-clock"), run: clockAhead},
 		{name: "also: a target with IPv6 only", where: atActed("acted-ipv6"), run: onlyIPv6},
@@ -49,8 +49,8 @@ func furtherCases() []fidelityCase {
 
 func activeDeadline(t *testing.T, r *room) {
 	pod := r.shell("limited", "trap 'exit 9' TERM; sleep 3600 & wait")
-	const limit = 10
-	pod.Spec.ActiveDeadlineSeconds = new(int64(limit))
+	const limit = 30
+	pod.Spec.ActiveDeadlineSeconds, pod.Spec.TerminationGracePeriodSeconds = new(int64(limit)), new(int64(600))
 	created := r.create(t, pod)
 	seen := r.awaitPhase(t, "limited", corev1.PodFailed)
 	assert.Equal(t, "DeadlineExceeded", seen.Status.Reason)
