@@ -49,10 +49,7 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 	wake, changed, restore := false, false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
 		changed = !fresh && updatable(e.pod, pod)
-		wake = fresh || !e.present ||
-			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
-			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status)) ||
-			len(e.pod.Spec.EphemeralContainers) < len(pod.Spec.EphemeralContainers)
+		wake = fresh || !e.present || asksForWork(e.pod, pod)
 		if fresh && inherited {
 			e.held = holdsMaybe
 		}
@@ -74,6 +71,13 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 	if restore {
 		p.dirty.AddAfter(pod.UID, restoreAfter)
 	}
+}
+
+// asksForWork reports whether a change of the origin's object is one that the far end has to hear of at once.
+func asksForWork(before, now *corev1.Pod) bool {
+	return (before.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) ||
+		(!podstatus.Terminal(&before.Status) && podstatus.Terminal(&now.Status)) ||
+		len(before.Spec.EphemeralContainers) < len(now.Spec.EphemeralContainers)
 }
 
 func (p *Provider) observeGone(pod *corev1.Pod) {

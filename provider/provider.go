@@ -176,7 +176,9 @@ type Provider struct {
 	// known is closed with the first features.
 	known     chan struct{}
 	knownOnce sync.Once
-	ready     atomic.Bool
+	// answered has an element after a ping that was answered.
+	answered chan struct{}
+	ready    atomic.Bool
 
 	mu     sync.Mutex
 	notify func(*corev1.Pod)
@@ -189,7 +191,7 @@ func New(cfg Config) (*Provider, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	p := &Provider{cfg: cfg, table: newTable(), known: make(chan struct{})}
+	p := &Provider{cfg: cfg, table: newTable(), known: make(chan struct{}), answered: make(chan struct{}, 1)}
 	if cfg.Metadata != nil {
 		follower, err := follow.New(follow.Config{Client: cfg.Metadata, Changed: p.objectChanged})
 		if err != nil {
@@ -243,6 +245,10 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 	}
 	before := p.features.Swap(next)
 	p.knownOnce.Do(func() { close(p.known) })
+	select {
+	case p.answered <- struct{}{}:
+	default:
+	}
 	if before == nil || *before != *next {
 		for _, uid := range p.table.uids() {
 			p.work.Add(uid)

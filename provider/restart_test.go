@@ -57,6 +57,42 @@ func TestRestartAdopts(t *testing.T) {
 	}
 }
 
+// The pauses between tries grow with an outage: without an end to them, those of this
+// test would take many minutes.
+func TestAnOutageIsOverWithTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	const tries = 20
+	faults := slices.Repeat([]providertest.Fault{{Code: http.StatusServiceUnavailable, Message: "the target cluster does not answer"}}, tries)
+	t.Run("the stream comes back with a ping", func(t *testing.T) {
+		t.Parallel()
+		h := start(t, ours())
+		h.far.Fail(interlink.PathWatch, faults...)
+		h.up()
+		h.until("a stream is open", func() bool {
+			h.node.Offer(h.far.Ping())
+			return h.far.Streams() == 1
+		})
+		assert.Len(t, h.far.Requests(interlink.PathWatch), tries+1)
+	})
+	t.Run("pods come back with the stream", func(t *testing.T) {
+		t.Parallel()
+		options := ours()
+		options.AutoRun = true
+		h := start(t, options)
+		h.far.Fail(interlink.PathCreate, faults...)
+		h.up()
+		h.add(newPod("a"))
+		h.until("it is created", func() bool {
+			h.far.Disconnect()
+			h.node.Offer(h.far.Ping())
+			return len(h.far.Held()) == 1
+		})
+		h.untilPhase("a", corev1.PodRunning)
+		_, times := h.far.Created("uid-a")
+		assert.Equal(t, 1, times)
+	})
+}
+
 func TestRestartWhileTheFarEndIsDown(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]providertest.Options{"ours": ours(), "upstream": {}} {

@@ -48,8 +48,24 @@ func (p *Provider) statusLoop(ctx context.Context) {
 			logging.From(ctx).Warn("status stream broken", "error", err, "retryIn", pause)
 		}
 		p.metrics.reconnects.Inc()
-		rest(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter is no secret
+		p.restOrPing(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter is no secret
 		pause = min(2*pause, lastRetry)
+	}
+}
+
+// restOrPing waits until the far end answers a ping, and no longer than for pause: what
+// is pinged every few seconds anyway can be asked for its stream as often.
+func (p *Provider) restOrPing(ctx context.Context, pause time.Duration) {
+	select {
+	case <-p.answered: // before the stream broke
+	default:
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.answered:
+	case <-ctx.Done():
 	}
 }
 
@@ -77,6 +93,7 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 		if event.Type == interlink.EventSynced {
 			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
 			p.applySnapshot(snapshot, begun)
+			p.hurry()
 			snapshot, synced = nil, true
 			return nil
 		}
@@ -90,6 +107,17 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 		return nil
 	})
 	return synced, err
+}
+
+// hurry has tried at once what failed while the far end could not be reached, and would
+// be tried after a pause that has grown with the outage.
+func (p *Provider) hurry() {
+	for _, uid := range p.table.uids() {
+		if p.work.NumRequeues(uid) > 0 {
+			p.work.Forget(uid)
+			p.work.Add(uid)
+		}
+	}
 }
 
 // applyEvent takes in one event about one pod or the node.

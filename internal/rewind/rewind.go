@@ -8,6 +8,10 @@
 //
 //	config.Wrap(rewind.Transport)
 //
+// It also has them read anew as soon as the cluster is back. A reflector that fails waits
+// before it tries again, and for longer each time: after half a minute of outage it
+// would know nothing for half a minute more.
+//
 // It imports nothing of this repository but logging.
 package rewind
 
@@ -30,6 +34,8 @@ import (
 const (
 	// askTimeout bounds the question that comes before a watch.
 	askTimeout = 10 * time.Second
+	// retry is how long to wait before a cluster that is away is asked again.
+	retry = time.Second
 	// maxAnswer bounds its answer: one object's metadata.
 	maxAnswer = 1 << 20
 
@@ -58,6 +64,9 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if readsAnew(request) {
+		return t.persist(request)
+	}
 	from, goesOn := watchedFrom(request)
 	if !goesOn {
 		return t.send(request)
@@ -74,22 +83,57 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return gone(request), nil
 }
 
+// readsAnew tells the watch by which a reflector begins: with everything that there is,
+// whatever the version.
+func readsAnew(request *http.Request) bool {
+	return request.Method == http.MethodGet && request.URL.RawQuery != "" && truth(request.URL.Query().Get("sendInitialEvents"))
+}
+
+// persist asks again until there is an answer, for as long as somebody waits for it.
+func (t *transport) persist(request *http.Request) (*http.Response, error) {
+	ctx := request.Context()
+	for tries := 1; ; tries++ {
+		answer, err := t.send(request)
+		if !away(answer, err) || ctx.Err() != nil {
+			return answer, err
+		}
+		if err == nil {
+			_ = answer.Body.Close()
+		}
+		if tries == 1 {
+			logging.From(ctx).WarnContext(ctx, "cluster is away, asking until it is back", "path", request.URL.Path, "error", err)
+		}
+		timer := time.NewTimer(retry)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // send sends a request and counts if there is nobody to answer it.
 func (t *transport) send(request *http.Request) (*http.Response, error) {
 	answer, err := t.base.RoundTrip(request)
-	out := err != nil && request.Context().Err() == nil
-	if err == nil {
-		switch answer.StatusCode {
-		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // of what stands before it
-			out = true
-		}
-	}
-	if out {
+	if away(answer, err) && request.Context().Err() == nil {
 		t.mu.Lock()
 		t.outages++
 		t.mu.Unlock()
 	}
 	return answer, err
+}
+
+// away tells that nobody answered, or only what stands before the cluster.
+func away(answer *http.Response, err error) bool {
+	if err != nil {
+		return true
+	}
+	switch answer.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
 }
 
 // afterOutage tells whether the server was away since this watch began the last time.

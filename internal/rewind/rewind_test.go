@@ -3,12 +3,15 @@
 package rewind_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -197,4 +200,53 @@ func TestOthersPass(t *testing.T) {
 	_, err = client.CoreV1().Pods("x").Create(t.Context(), &corev1.Pod{}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	assert.Len(t, c.requests, 2)
+}
+
+// tripper is a transport in a function.
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// A reflector that failed would wait for longer each time, up to half a minute.
+func TestReadsAnewAsSoonAsTheClusterIsBack(t *testing.T) {
+	t.Parallel()
+	ask := func(ctx context.Context, transport http.RoundTripper, query string) (int, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://cluster.example/api/v1/pods?"+query, nil)
+		require.NoError(t, err)
+		answer, err := transport.RoundTrip(request)
+		if err != nil {
+			return 0, err
+		}
+		return answer.StatusCode, answer.Body.Close()
+	}
+	const reads = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		const lasts = 10 * time.Minute
+		asked := 0
+		transport := rewind.Transport(tripper(func(request *http.Request) (*http.Response, error) {
+			asked++
+			switch past := time.Since(began); {
+			case past < lasts/2:
+				return nil, errors.New("connection refused")
+			case past < lasts:
+				return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Request: request}, nil
+			}
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: request}, nil
+		}))
+		_, err := ask(t.Context(), transport, "limit=500")
+		require.Error(t, err, "what is no reflector's is told at once")
+		require.Equal(t, 1, asked)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = ask(ctx, transport, reads)
+		require.Error(t, err)
+		assert.Equal(t, time.Minute, time.Since(began), "it ends with whoever waits for it")
+
+		code, err := ask(t.Context(), transport, reads)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, code)
+		assert.Less(t, time.Since(began)-lasts, 2*time.Second)
+	})
 }

@@ -3,6 +3,7 @@
 package podstatus
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,25 +26,37 @@ func (s *scene) takeDetail(status *corev1.PodStatus, detail *interlink.PodDetail
 	status.InitContainerStatuses = s.take(s.inits, missing)
 	status.ContainerStatuses = s.take(s.containers, missing)
 	if Terminal(status) {
-		s.stop(s.inits, status.InitContainerStatuses)
-		s.stop(s.containers, status.ContainerStatuses)
+		_, _, disrupted := Disruption(detail.Conditions)
+		disrupted = disrupted || status.Reason == reasonEvicted
+		s.stop(s.inits, status.InitContainerStatuses, disrupted)
+		s.stop(s.containers, status.ContainerStatuses, disrupted)
 	}
 	s.takeConditions(status, detail.Conditions)
 }
 
-// stop ends the containers that a report of an ended pod still calls running. Nobody
-// will say more of them: their node was lost, and the pod was given up without it.
-func (s *scene) stop(list []slot, statuses []corev1.ContainerStatus) {
+// stop ends the containers that a report of an ended pod still calls running, or waiting
+// although they ran or the pod was disrupted. Nobody may ever say more of them: their
+// node was lost, and the pod was given up without it. Containers of another failed pod
+// may wait for ever, as those that come after an init container that failed.
+func (s *scene) stop(list []slot, statuses []corev1.ContainerStatus, disrupted bool) {
 	for i, at := range list {
-		running := statuses[i].State.Running
-		if at.local || running == nil {
+		if at.local || statuses[i].State.Terminated != nil {
+			continue
+		}
+		before := corev1.ContainerState{}
+		if at.has {
+			before = at.previous.State
+		}
+		running := cmp.Or(statuses[i].State.Running, before.Running)
+		if running == nil && before.Terminated == nil && !disrupted {
 			continue
 		}
 		statuses[i].Ready, statuses[i].Started = false, new(false)
-		if at.has && at.previous.State.Terminated != nil { // this has been said before
-			statuses[i].State = *at.previous.State.DeepCopy()
+		if before.Terminated != nil { // this has been said before
+			statuses[i].State = *before.DeepCopy()
 			continue
 		}
+		running = cmp.Or(running, &corev1.ContainerStateRunning{}) // it never did
 		statuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 			Reason: reasonUnknown, Message: messageStateUnknown, ExitCode: exitCodeKilled,
 			StartedAt: running.StartedAt, FinishedAt: s.in.Now, ContainerID: statuses[i].ContainerID,

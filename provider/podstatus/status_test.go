@@ -263,6 +263,40 @@ func TestNothingRunsInAnEndedPod(t *testing.T) {
 	assert.Equal(t, status, again, "the same report says the same")
 }
 
+// What waits in a pod that was evicted will not start, and what ran before has ended.
+func TestNothingWaitsInAnEvictedPod(t *testing.T) {
+	t.Parallel()
+	waits := func(name string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
+	}
+	for name, test := range map[string]struct {
+		reason string
+		ran    bool
+		ends   bool
+	}{
+		"evicted before it started":    {"Evicted", false, true},
+		"evicted":                      {"Evicted", true, true},
+		"failed, as its status says":   {"", true, true},
+		"failed before it could start": {"", false, false},
+	} {
+		p := pod(corev1.RestartPolicyNever, nil, "a", "b")
+		if test.ran {
+			p.Status.ContainerStatuses = list{running("a", true), running("b", true)}
+		}
+		wire := interlink.PodStatus{
+			Name: "p", Containers: list{waits("a"), ended("b", 3)}, Detail: &interlink.PodDetail{Phase: corev1.PodFailed, Reason: test.reason},
+		}
+		status := podstatus.From(podstatus.Input{Pod: p, Previous: p.Status, Now: at(10), Wire: wire})
+		stopped := status.ContainerStatuses[0].State.Terminated
+		require.Equal(t, test.ends, stopped != nil, name)
+		if test.ends {
+			assert.Equal(t, int32(137), stopped.ExitCode, name)
+			assert.Equal(t, status, podstatus.From(podstatus.Input{Pod: p, Previous: status, Now: at(20), Wire: wire}), "%s: the same report says the same", name)
+		}
+		assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, name)
+	}
+}
+
 func TestReadinessGatesAreTheOrigins(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, nil, "a")

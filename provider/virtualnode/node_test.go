@@ -63,6 +63,11 @@ type harness struct {
 
 func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
 	t.Helper()
+	return startEvery(t, 10*time.Millisecond, f, prepare)
+}
+
+func startEvery(t *testing.T, interval time.Duration, f *far, prepare func(*fake.Clientset)) *harness {
+	t.Helper()
 	h := &harness{t: t, far: f, client: fake.NewClientset()}
 	if prepare != nil {
 		prepare(h.client)
@@ -72,7 +77,7 @@ func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
 		Labels:       map[string]string{"kubernetes.io/hostname": "n", "kubernetes.io/role": "agent", "own": "x"},
 		Taints:       []corev1.Taint{{Key: "virtual-node.interlink/no-schedule", Value: "true", Effect: corev1.TaintEffectNoSchedule}},
 		Capacity:     corev1.ResourceList{"cpu": resource.MustParse("10"), "pods": resource.MustParse("5")},
-		PingInterval: 10 * time.Millisecond,
+		PingInterval: interval,
 	})
 	require.NoError(t, err)
 	h.node = node
@@ -219,5 +224,29 @@ func TestReadinessThatOthersWroteIsCorrected(t *testing.T) {
 		h.until("ready again", func(node *corev1.Node) bool { return ready(node).Status == corev1.ConditionTrue })
 		assert.Less(t, time.Since(begun), 15*time.Second)
 		assert.Equal(t, "FarEndUsable", ready(h.object()).Reason)
+	})
+}
+
+// However long an outage was, the node is back soon after it, and one ping that fails is none.
+func TestBackWithinSecondsOfAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{}
+		h := startEvery(t, 0, f, nil)
+		is := func(status corev1.ConditionStatus) func(*corev1.Node) bool {
+			return func(node *corev1.Node) bool { return ready(node).Status == status }
+		}
+		h.until("ready", is(corev1.ConditionTrue))
+		begun := time.Now()
+		f.set(interlink.PingResponse{}, errors.New("no answer"))
+		time.Sleep(6 * time.Second)
+		assert.Equal(t, corev1.ConditionTrue, ready(h.object()).Status, "not at the first failure")
+		h.until("not ready", is(corev1.ConditionFalse))
+		assert.Less(t, time.Since(begun), 20*time.Second)
+		time.Sleep(10 * time.Minute)
+		f.set(interlink.PingResponse{}, nil)
+		begun = time.Now()
+		h.until("ready again", is(corev1.ConditionTrue))
+		assert.LessOrEqual(t, time.Since(begun), 2*time.Second)
 	})
 }

@@ -21,7 +21,11 @@ func (g *Gateway) relay(x *exchange, needed interlink.Extension) error {
 	if uid, asked := mux.Vars(x.r)["uid"]; asked && !isUID(uid) {
 		return refuse(http.StatusBadRequest, "the pod's UID is not a lower-case UUID")
 	}
-	if !slices.Contains(usable(g.plugin.offers(ctx, x)), needed) {
+	offered, err := g.plugin.offers(ctx, x)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(offered, needed) {
 		return refuse(http.StatusNotFound, "the interLink plugin does not offer %.100s", x.r.URL.Path)
 	}
 	body, release, err := g.body(x)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -51,4 +52,36 @@ func TestExtensionsThatThePluginDoesNotOffer(t *testing.T) {
 	assert.Contains(t, got.body, "does not offer")
 	assert.Equal(t, http.StatusNotFound, send(t, http.MethodPost, base+interlink.EphemeralPath(sleepUID), "{}").code)
 	require.Empty(t, plugin.recorded())
+}
+
+func TestExtensionsOfAPluginThatHasNotSaidYetWhatItOffers(t *testing.T) {
+	t.Parallel()
+	var usable atomic.Bool
+	plugin := newPluginDouble(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == interlink.PathStatus && !usable.Load():
+			http.Error(w, "the target cluster does not answer", http.StatusServiceUnavailable)
+		case r.URL.Path == interlink.PathStatus:
+			_, _ = io.WriteString(w, `{"pluginExtensions":["status-stream/v1","stats/v1","update/v1"]}`)
+		default:
+			_, _ = io.WriteString(w, "{}")
+		}
+	}).says("")
+	base := serve(t, api.Config{PluginURL: plugin.URL})
+	for path, method := range map[string]string{
+		interlink.PathStats: http.MethodGet, interlink.PathWatch: http.MethodGet, interlink.EphemeralPath(sleepUID): http.MethodPost,
+		interlink.PodUpdatePath(sleepUID): http.MethodPost, interlink.PodStreamPath(sleepUID, interlink.StreamExec): http.MethodGet,
+	} {
+		got := send(t, method, base+path, "{}")
+		assert.Equal(t, http.StatusServiceUnavailable, got.code, "%s: that it cannot be asked does not mean that it has no such thing", path)
+		assert.Contains(t, got.body, "the target cluster does not answer", path)
+	}
+	usable.Store(true)
+	assert.Equal(t, http.StatusOK, send(t, http.MethodPost, base+interlink.PathPing, "").code)
+	assert.Equal(t, http.StatusOK, send(t, http.MethodGet, base+interlink.PathStats, "").code)
+	assert.Equal(t, http.StatusNotFound, send(t, http.MethodPost, base+interlink.EphemeralPath(sleepUID), "{}").code)
+
+	usable.Store(false)
+	assert.Equal(t, http.StatusServiceUnavailable, send(t, http.MethodPost, base+interlink.PathPing, "").code)
+	assert.Equal(t, http.StatusOK, send(t, http.MethodGet, base+interlink.PathStats, "").code, "what it said last counts")
 }

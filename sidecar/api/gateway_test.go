@@ -314,7 +314,7 @@ func TestUnreachablePlugin(t *testing.T) {
 		assert.Equal(t, "the interLink plugin cannot be reached\n", answer.body, request)
 	}
 	answer := send(t, http.MethodGet, base+interlink.PathWatch, "")
-	assert.Equal(t, http.StatusNotFound, answer.code)
+	assert.Equal(t, http.StatusInternalServerError, answer.code, "nobody knows whether it has a stream")
 }
 
 func TestBadRequests(t *testing.T) {

@@ -42,6 +42,8 @@ type plugin struct {
 	mu      sync.Mutex
 	offered []interlink.Extension
 	asked   time.Time
+	// unknown is why it is not known what the plugin offers; nil once it has said so.
+	unknown error
 }
 
 func newPlugin(cfg Config) (*plugin, error) {
@@ -167,34 +169,44 @@ func (p *plugin) ping(ctx context.Context, x *exchange) ([]byte, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.offered, p.asked = offered, time.Now()
+	p.offered, p.asked, p.unknown = offered, time.Now(), nil
 	return body, nil
 }
 
-// offers returns what the plugin can do beyond upstream, asking it unless it
-// said so lately. When it cannot be asked, the last answer counts.
-func (p *plugin) offers(ctx context.Context, x *exchange) []interlink.Extension {
-	offered, fresh := p.lastOffer()
-	if fresh {
-		return offered
+// offers returns what both the plugin and this gateway can do beyond upstream, asking
+// the plugin unless it said so lately. When it cannot be asked, the last answer counts;
+// of a plugin that never answered nobody may say that it offers nothing, as that is
+// another thing than not to be usable yet.
+func (p *plugin) offers(ctx context.Context, x *exchange) ([]interlink.Extension, error) {
+	if last := p.lastOffer(); last.fresh {
+		return usable(last.extensions), last.unknown
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := p.ping(ctx, x); err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.asked.IsZero() || p.unknown != nil {
+			p.unknown = err
+		}
 		p.asked = time.Now().Add(offerRetry - offerAge)
-		return offered
+		return usable(p.offered), p.unknown
 	}
-	offered, _ = p.lastOffer()
-	return offered
+	last := p.lastOffer()
+	return usable(last.extensions), last.unknown
 }
 
-// lastOffer is what the plugin said last, and whether that was lately.
-func (p *plugin) lastOffer() (offered []interlink.Extension, fresh bool) {
+// offer is what the plugin said last of what it can do.
+type offer struct {
+	extensions []interlink.Extension
+	fresh      bool
+	unknown    error
+}
+
+func (p *plugin) lastOffer() offer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offered, time.Since(p.asked) < offerAge
+	return offer{extensions: p.offered, fresh: time.Since(p.asked) < offerAge, unknown: p.unknown}
 }
 
 // usable is what both the plugin and this gateway can do.

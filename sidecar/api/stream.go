@@ -22,7 +22,10 @@ const extensionPrefix = "/caas/v1/"
 // unbuffered, upgraded connections too. It ends when either side leaves or the
 // server shuts down.
 func (g *Gateway) stream(x *exchange) error {
-	offered := usable(g.plugin.offers(x.r.Context(), x))
+	offered, err := g.plugin.offers(x.r.Context(), x)
+	if err != nil {
+		return err
+	}
 	if len(offered) == 0 || (x.r.URL.Path == interlink.PathWatch && !slices.Contains(offered, interlink.ExtensionStatusStream)) {
 		return refuse(http.StatusNotFound, "the interLink plugin does not offer %.100s", x.r.URL.Path)
 	}
@@ -40,10 +43,14 @@ func (g *Gateway) stream(x *exchange) error {
 // when either side hangs up or the server shuts down.
 func (g *Gateway) session(x *exchange) error {
 	uid, kind, ok := interlink.ParsePodStreamPath(x.r.URL.Path)
-	switch {
-	case !ok || !isUID(uid):
+	if !ok || !isUID(uid) {
 		return refuse(http.StatusBadRequest, "the pod's UID is not a lower-case UUID")
-	case !slices.Contains(usable(g.plugin.offers(x.r.Context(), x)), kind.Extension()):
+	}
+	offered, err := g.plugin.offers(x.r.Context(), x)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Contains(offered, kind.Extension()):
 		return refuse(http.StatusNotImplemented, "the interLink plugin does not offer %s", kind)
 	case !tunnel.IsUpgrade(x.r):
 		return refuse(http.StatusBadRequest, "%s needs a connection that is upgraded to WebSocket or SPDY/3.1; does a proxy before this server drop the header Upgrade?", kind)

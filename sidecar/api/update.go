@@ -14,10 +14,14 @@ import (
 func (g *Gateway) update(x *exchange) error {
 	ctx := x.r.Context()
 	uid, ok := interlink.ParsePodUpdatePath(x.r.URL.Path)
-	switch {
-	case !ok || !isUID(uid):
+	if !ok || !isUID(uid) {
 		return refuse(http.StatusBadRequest, "the pod's UID is not a lower-case UUID")
-	case !slices.Contains(usable(g.plugin.offers(ctx, x)), interlink.ExtensionUpdate):
+	}
+	offered, err := g.plugin.offers(ctx, x)
+	switch {
+	case err != nil:
+		return err
+	case !slices.Contains(offered, interlink.ExtensionUpdate):
 		return refuse(http.StatusNotImplemented, "the interLink plugin does not offer updates of pods")
 	}
 	body, release, err := g.body(x)

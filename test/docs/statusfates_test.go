@@ -106,6 +106,7 @@ func told(t *testing.T, target, before corev1.PodStatus) corev1.PodStatus {
 		ObjectMeta: metav1.ObjectMeta{Name: "pod", Namespace: "physics", UID: "u1"},
 		Spec: corev1.PodSpec{
 			InitContainers: []corev1.Container{{Name: "main"}}, Containers: []corev1.Container{{Name: "main"}},
+			EphemeralContainers: []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "main"}}},
 		},
 	}
 	remote := pod.DeepCopy()

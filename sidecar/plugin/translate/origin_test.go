@@ -169,3 +169,26 @@ func TestReadOnlyVolumesStayReadOnly(t *testing.T) {
 		})
 	}
 }
+
+// Two volumes of a pod that the policy maps to one claim are one volume for a kubelet, which heeds either's field.
+func TestWhatThePolicyHasReadOnlyIsMountedSo(t *testing.T) {
+	t.Parallel()
+	claim := func(readOnly bool) corev1.VolumeSource {
+		return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "home", ReadOnly: readOnly}}
+	}
+	policy := &translate.Policy{Volumes: []translate.VolumeRule{
+		{Match: translate.VolumeMatch{Kind: "nfs"}, Target: claim(false)},
+		{Match: translate.VolumeMatch{Kind: "hostPath"}, Target: claim(true)},
+	}}
+	result := translated(t, request(func(pod *corev1.Pod) {
+		pod.Spec.Volumes = []corev1.Volume{
+			{Name: "home", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s", Path: "/home"}}},
+			{Name: "cvmfs", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/cvmfs"}}},
+		}
+		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "home", MountPath: "/home"}, {Name: "cvmfs", MountPath: "/cvmfs"}}
+	}), policy)
+	mounts := result.Pod.Spec.Containers[0].VolumeMounts
+	assert.False(t, mounts[0].ReadOnly)
+	assert.True(t, mounts[1].ReadOnly)
+	assert.Contains(t, reported(result.Report, translate.ActionMapped), "spec.containers[main].volumeMounts[cvmfs].readOnly")
+}

@@ -124,22 +124,34 @@ func wholeSecret(volume *corev1.Volume) string {
 	return ""
 }
 
-// mounts makes mounts of a volume read-only that the origin has read-only: the volume
-// which the policy puts in its place may have no such field.
+// mounts makes mounts of a volume read-only that the origin, or the policy, has read-only:
+// the volume which the policy puts in its place may have no such field, and where two
+// volumes of a pod are one claim, a kubelet heeds the field of either.
 func (t *translation) mounts(at string, from []corev1.VolumeMount) []corev1.VolumeMount {
 	for i := range from {
-		if mount := &from[i]; !mount.ReadOnly && t.readOnlyVolume(mount.Name) {
+		mount := &from[i]
+		if why := t.readOnlyVolume(mount.Name); !mount.ReadOnly && why != "" {
 			mount.ReadOnly = true
-			t.mapped(fmt.Sprintf("%s.volumeMounts[%s].readOnly", at, mount.Name), "true: the origin's volume is read-only")
+			t.mapped(fmt.Sprintf("%s.volumeMounts[%s].readOnly", at, mount.Name), "true: "+why)
 		}
 	}
 	return from
 }
 
-func (t *translation) readOnlyVolume(name string) bool {
-	return slices.ContainsFunc(t.pod.Spec.Volumes, func(volume corev1.Volume) bool {
-		return volume.Name == name && readOnly(&volume.VolumeSource)
-	})
+// readOnlyVolume says why nothing may write to a volume; empty if nothing forbids it.
+func (t *translation) readOnlyVolume(name string) string {
+	at := slices.IndexFunc(t.pod.Spec.Volumes, func(volume corev1.Volume) bool { return volume.Name == name })
+	if at < 0 {
+		return ""
+	}
+	volume := &t.pod.Spec.Volumes[at]
+	if readOnly(&volume.VolumeSource) {
+		return "the origin's volume is read-only"
+	}
+	if rule, _ := t.volumeRule(volumeKind(&volume.VolumeSource), volume); rule >= 0 && readOnly(&t.policy.Volumes[rule].Target) {
+		return fmt.Sprintf("policy.volumes[%d] is read-only", rule)
+	}
+	return ""
 }
 
 // readOnly tells whether a volume's source is marked read-only.

@@ -5,6 +5,7 @@ package translate
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,25 +59,18 @@ func empty() corev1.VolumeSource {
 
 // mappedVolume applies the policy's first rule that matches.
 func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.VolumeSource {
-	class, known := t.storageClass(from)
-	unknown := false
-	for i := range t.policy.Volumes {
+	i, unknown := t.volumeRule(kind, from)
+	if i >= 0 {
 		rule, place := &t.policy.Volumes[i], fmt.Sprintf("policy.volumes[%d]", i)
-		switch {
-		case !rule.Match.matches(t.pod.Namespace, kind, from):
-		case rule.Match.StorageClass != "" && !known:
-			unknown = true
-		case !glob(rule.Match.StorageClass, class):
-		case rule.Claim != nil:
+		if rule.Claim != nil {
 			return t.claim(at, place+".claim", rule.Claim, from)
-		default:
-			t.mapped(at+"."+kind, place+": "+volumeKind(&rule.Target))
-			target := rule.Target.DeepCopy()
-			if readOnly(&from.VolumeSource) {
-				setReadOnly(target)
-			}
-			return *target
 		}
+		t.mapped(at+"."+kind, place+": "+volumeKind(&rule.Target))
+		target := rule.Target.DeepCopy()
+		if readOnly(&from.VolumeSource) {
+			setReadOnly(target)
+		}
+		return *target
 	}
 	if image, rewritten := t.imageVolume(at, from); rewritten {
 		return image
@@ -92,6 +86,21 @@ func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.
 	}
 	t.refuse(problem)
 	return corev1.VolumeSource{}
+}
+
+// volumeRule is the index of the policy's first rule that matches, or -1. A rule on the
+// storage class matches nothing whose class is not known; unknown tells of such a rule.
+func (t *translation) volumeRule(kind string, from *corev1.Volume) (index int, unknown bool) {
+	class, known := t.storageClass(from)
+	index = slices.IndexFunc(t.policy.Volumes, func(rule VolumeRule) bool {
+		if !rule.Match.matches(t.pod.Namespace, kind, from) {
+			return false
+		}
+		blind := rule.Match.StorageClass != "" && !known
+		unknown = unknown || blind
+		return !blind && glob(rule.Match.StorageClass, class)
+	})
+	return index, unknown
 }
 
 // storageClass is the class of a volume; known is false when the origin does not tell

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -221,6 +222,33 @@ func TestProbe(t *testing.T) {
 		group.Wait()
 		assert.LessOrEqual(t, len(client.Actions()), 2, "many callers, one check")
 	}
+}
+
+// A virtual node that was given up asks every second, and is back with the first good answer.
+func TestProbeForgetsFailuresSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, failing := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}}), true
+		client.PrependReactor("get", "namespaces", func(ktesting.Action) (bool, runtime.Object, error) {
+			return failing, nil, context.DeadlineExceeded
+		})
+		client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
+			review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+			review.Status.Allowed = true
+			return true, review, nil
+		})
+		probe := watch.NewProbe(client, []string{"cms"})
+		require.ErrorContains(t, probe.Usable(t.Context()), "does not answer")
+		failing = false
+		require.Error(t, probe.Usable(t.Context()), "callers at the same moment share one answer")
+		time.Sleep(time.Second)
+		require.NoError(t, probe.Usable(t.Context()))
+		failing = true
+		time.Sleep(4 * time.Second)
+		require.NoError(t, probe.Usable(t.Context()), "a good answer counts for some seconds")
+		time.Sleep(2 * time.Second)
+		require.Error(t, probe.Usable(t.Context()))
+	})
 }
 
 // One namespace that is on its way out says nothing of the others.

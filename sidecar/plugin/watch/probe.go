@@ -20,6 +20,9 @@ import (
 const (
 	// probeLife is how long an answer of the target cluster counts as recent.
 	probeLife = 5 * time.Second
+	// failureLife is how long a failure counts: a virtual node that was given up asks
+	// every second, and one request that came too late must not cost it more.
+	failureLife = 500 * time.Millisecond
 	// reviewLife is how long a confirmed right counts where the namespace can be read:
 	// rights change seldom, and losing them shows at the next create.
 	reviewLife = time.Minute
@@ -46,7 +49,13 @@ type verdict struct {
 	err error
 }
 
-func (v verdict) recent() bool { return !v.at.IsZero() && time.Since(v.at) < probeLife }
+func (v verdict) recent() bool {
+	life := probeLife
+	if v.err != nil {
+		life = failureLife
+	}
+	return !v.at.IsZero() && time.Since(v.at) < life
+}
 
 // NewProbe returns a Probe for creating pods in namespaces.
 func NewProbe(client kubernetes.Interface, namespaces []string) *Probe {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,12 +22,25 @@ type fidelityCase struct {
 	name string
 	// alone keeps it from running beside others: it takes away something that all need.
 	alone bool
-	// ownPath has it run beside others, but after each other: it takes away parts of a path that they have to themselves.
-	ownPath bool
+	// ownPath has it run beside others, but after those with the same one: it takes away parts of that path.
+	ownPath brokenPath
+	// waits says that it mostly waits, so that it needs no turn among those that work.
+	waits bool
+	// crowd has it begin when all that take turns have ended.
+	crowd bool
 	// where chooses the room; the usual one when nil.
 	where func(w *world) (namespace, target string, path *offload.Path)
 	run   func(t *testing.T, r *room)
 }
+
+// brokenPath is one of those whose parts are killed; noPath is none.
+type brokenPath int
+
+const (
+	noPath brokenPath = iota
+	firstPath
+	secondPath
+)
 
 func (c fidelityCase) number() string { return strings.Fields(c.name)[0] }
 
@@ -61,39 +75,61 @@ func TestFidelityIsComplete(t *testing.T) {
 
 // TestFidelity does all cases: first those that leave each other alone.
 func TestFidelity(t *testing.T) {
-	w := theWorld(t)
-	run := func(t *testing.T, index int, one fidelityCase) {
-		t.Helper()
-		namespace, target, path := fmt.Sprintf("case-%03d", index), commonNamespace, w.common
-		if one.ownPath {
-			target, path = brokenNamespace, w.broken
-		}
-		if one.where != nil {
-			namespace, target, path = one.where(w)
-		}
-		one.run(t, w.enter(t, namespace, target, path))
-	}
+	w, all := theWorld(t), cases()
 	t.Run("beside each other", func(t *testing.T) {
-		t.Run("a path of their own", func(t *testing.T) {
-			t.Parallel()
-			for i, one := range cases() {
-				if one.ownPath {
-					t.Run(one.name, func(t *testing.T) { run(t, i, one) })
+		for _, own := range []brokenPath{firstPath, secondPath} {
+			t.Run(fmt.Sprintf("path %d of their own", own), func(t *testing.T) {
+				t.Parallel()
+				w.eachOf(t, all, func(c fidelityCase) bool { return c.ownPath == own })
+			})
+		}
+		turns, others := make(chan struct{}, atOnce), &sync.WaitGroup{}
+		for i, one := range all {
+			if one.alone || one.ownPath != noPath {
+				continue
+			}
+			t.Run(one.name, func(t *testing.T) {
+				if !one.waits && !one.crowd {
+					others.Add(1) // here, as -run may leave it out
 				}
-			}
-		})
-		for i, one := range cases() {
-			if !one.alone && !one.ownPath {
-				t.Run(one.name, func(t *testing.T) {
-					t.Parallel()
-					run(t, i, one)
-				})
-			}
+				t.Parallel()
+				switch {
+				case one.crowd:
+					others.Wait()
+				case !one.waits:
+					turns <- struct{}{}
+					t.Cleanup(func() {
+						<-turns
+						others.Done()
+					})
+				}
+				w.do(t, i, one)
+			})
 		}
 	})
-	for i, one := range cases() {
-		if one.alone {
-			t.Run(one.name, func(t *testing.T) { run(t, i, one) })
+	w.eachOf(t, all, func(c fidelityCase) bool { return c.alone })
+}
+
+// eachOf does some of the cases, one after the other.
+func (w *world) eachOf(t *testing.T, all []fidelityCase, chosen func(fidelityCase) bool) {
+	t.Helper()
+	for i, one := range all {
+		if chosen(one) {
+			t.Run(one.name, func(t *testing.T) { w.do(t, i, one) })
 		}
 	}
+}
+
+// do does one case in a room of its own.
+func (w *world) do(t *testing.T, index int, one fidelityCase) {
+	t.Helper()
+	namespace, target, path := fmt.Sprintf("case-%03d", index), commonNamespace, w.common
+	if one.ownPath != noPath {
+		path = w.broken[one.ownPath-1]
+		target = path.RemoteNamespace
+	}
+	if one.where != nil {
+		namespace, target, path = one.where(w)
+	}
+	one.run(t, w.enter(t, namespace, target, path))
 }

@@ -25,7 +25,7 @@ func disruptionCases() []fidelityCase {
 		{name: "12 drained at the target", run: drained},
 		{name: "12 evicted by the target's kubelet", run: evictedByKubelet},
 		{name: "12 preempted at the target", where: atSite("site-preempted"), run: preempted},
-		{name: "12 the target's node is lost", where: atActed("acted-lost"), run: nodeLost},
+		{name: "12 the target's node is lost", waits: true, where: atActed("acted-lost"), run: nodeLost},
 	}
 }
 

@@ -42,7 +42,11 @@ func sameUIDTwice(t *testing.T, r *room) {
 	group, ctx := errgroup.WithContext(t.Context())
 	for range 16 {
 		group.Go(func() error {
-			answer, err := client.Create(ctx, request)
+			var answer interlink.Created
+			err := insist(ctx, func() (err error) {
+				answer, err = client.Create(ctx, request)
+				return err
+			})
 			if err != nil {
 				return err
 			}

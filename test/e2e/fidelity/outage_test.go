@@ -6,7 +6,6 @@ package fidelity_test
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"path/filepath"
 	"sync/atomic"
@@ -26,19 +25,17 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/proc"
 )
 
-const apiServer = "kube-apiserver"
-
 func outageCases() []fidelityCase {
 	return []fidelityCase{
-		{name: "18 the sidecar is down", ownPath: true, run: partsDown(offload.Sidecar)},
-		{name: "18 the API is down, until the node is not ready", ownPath: true, run: apiDown},
-		{name: "18 the virtual kubelet is down", ownPath: true, run: partsDown(offload.VirtualKubelet)},
-		{name: "18 the whole path is down", ownPath: true, run: partsDown(offload.Sidecar, offload.API, offload.VirtualKubelet)},
+		{name: "18 the sidecar is down", ownPath: firstPath, run: partsDown(offload.Sidecar)},
+		{name: "18 the API is down, until the node is not ready", ownPath: secondPath, run: apiDown},
+		{name: "18 the virtual kubelet is down", ownPath: firstPath, run: partsDown(offload.VirtualKubelet)},
+		{name: "18 the whole path is down", ownPath: firstPath, run: partsDown(offload.Sidecar, offload.API, offload.VirtualKubelet)},
 		{name: "18 the target's API server is down", alone: true, run: targetDown},
 		{name: "18 the origin's API server is down", alone: true, run: originDown},
 		{name: "18 both API servers and the path restart", alone: true, run: allRestart},
-		{name: "18 an expired client certificate", ownPath: true, run: expiredCertificate},
-		{name: "18 the target answers 429", alone: true, run: tooManyRequests},
+		{name: "18 an expired client certificate", ownPath: secondPath, run: expiredCertificate},
+		{name: "18 the target answers 429", waits: true, where: atSite("site-busy"), run: tooManyRequests},
 		{name: "18 the target's etcd is restored from a backup", alone: true, run: targetRestored},
 		{name: "18 the origin's etcd is restored from a backup", alone: true, run: originRestored},
 	}
@@ -65,7 +62,7 @@ func perform(t *testing.T, r *room) *troupe {
 	r.awaitPhase(t, "doomed", corev1.PodRunning)
 	r.awaitPhase(t, "steady", corev1.PodRunning)
 	c.finisher = r.create(t, r.shell("finisher", "sleep 5; exit 7"))
-	r.awaitPhase(t, "finisher", corev1.PodRunning)
+	r.awaitPod(t, "finisher", "it has begun", func(pod *corev1.Pod) bool { return pod.Status.Phase != corev1.PodPending })
 	c.steadyFar = r.awaitFar(t, c.steady)
 	return c
 }
@@ -131,7 +128,7 @@ func partsDown(components ...string) func(t *testing.T, r *room) {
 		for _, component := range components {
 			require.NoError(t, r.path.Kill(t.Context(), component))
 		}
-		t.Cleanup(func() { r.restore(t) })
+		t.Cleanup(func() { r.mend(t) })
 		c.change(t)
 		pass(t, 8*time.Second)
 		require.NoError(t, r.path.StartAll(t.Context()))
@@ -150,10 +147,18 @@ func (r *room) restore(t *testing.T) {
 	assert.NoError(t, r.startPaths(ctx))
 }
 
+// mend starts whatever a failed case left dead of its own path.
+func (r *room) mend(t *testing.T) {
+	t.Helper()
+	ctx, cancel := cleanupContext(t)
+	defer cancel()
+	assert.NoError(t, start(ctx, r.path))
+}
+
 func apiDown(t *testing.T, r *room) {
 	c := perform(t, r)
 	require.NoError(t, r.path.Kill(t.Context(), offload.API))
-	t.Cleanup(func() { r.restore(t) })
+	t.Cleanup(func() { r.mend(t) })
 	began := time.Now()
 	c.change(t)
 	r.awaitNotReady(t)
@@ -162,8 +167,8 @@ func apiDown(t *testing.T, r *room) {
 	require.NoError(t, r.path.StartAll(t.Context()))
 	back := time.Now()
 	awaitNode(t, r.af, r.node)
+	// How soon that is, is held to in provider/virtualnode and sidecar/plugin/watch, where time is of the test's making.
 	t.Logf("not ready after %s, ready again after %s", lasted.Round(time.Millisecond), time.Since(back).Round(time.Millisecond))
-	assert.Less(t, time.Since(back), 10*time.Second)
 	c.verify(t)
 }
 
@@ -175,12 +180,23 @@ func (r *room) awaitNotReady(t *testing.T) {
 	})
 }
 
-// stopServer kills the API server of a cluster.
+// stopServer kills the API server of a cluster, and what of Kubernetes stands beside it: their watches would wait for up to
+// a minute after the outage, which is not what is looked at.
 func (w *world) stopServer(t *testing.T, cluster string) {
 	t.Helper()
-	server, err := proc.Load(filepath.Join(w.plane(t, cluster).Config().Dir, "run"), apiServer)
-	require.NoError(t, err)
-	require.NoError(t, server.Kill())
+	for _, name := range []string{"kube-apiserver", "kube-scheduler", "kube-controller-manager"} {
+		process, err := proc.Load(filepath.Join(w.plane(t, cluster).Config().Dir, "run"), name)
+		require.NoError(t, err)
+		require.NoError(t, process.Kill())
+	}
+}
+
+// backAgain starts the API server, and the kubelets anew, for the same reason.
+func (w *world) backAgain(t *testing.T, cluster string) {
+	t.Helper()
+	require.NoError(t, w.startServer(t.Context(), cluster))
+	nodes := map[string][]string{lab.CaaS: {"caas-1", "caas-2", "caas-3"}, lab.AF: {"af-1"}}
+	w.restartKubelets(t, nodes[cluster]...)
 }
 
 func (w *world) plane(t *testing.T, cluster string) *kube.ControlPlane {
@@ -217,7 +233,7 @@ func targetDown(t *testing.T, r *room) {
 	pass(t, 12*time.Second)
 	assert.Equal(t, corev1.PodRunning, r.get(t, "steady").Status.Phase, "nothing is said of what is not known")
 	assert.Equal(t, corev1.PodPending, r.get(t, "fresh").Status.Phase)
-	require.NoError(t, r.startServer(t.Context(), lab.CaaS))
+	r.backAgain(t, lab.CaaS)
 	c.verify(t)
 }
 
@@ -236,7 +252,7 @@ func originDown(t *testing.T, r *room) {
 	far := r.far(t, c.steady)
 	require.Len(t, far, 1, "nothing is deleted for an origin that does not answer")
 	assert.Nil(t, far[0].DeletionTimestamp)
-	require.NoError(t, r.startServer(t.Context(), lab.AF))
+	r.backAgain(t, lab.AF)
 	c.verify(t)
 }
 
@@ -256,7 +272,8 @@ func allRestart(t *testing.T, r *room) {
 	pass(t, 5*time.Second)
 	require.NoError(t, r.path.StartAll(t.Context()), "the path is there first")
 	pass(t, 3*time.Second)
-	require.NoError(t, errors.Join(r.startServer(t.Context(), lab.AF), r.startServer(t.Context(), lab.CaaS)))
+	r.backAgain(t, lab.AF)
+	r.backAgain(t, lab.CaaS)
 	c.verify(t)
 }
 

@@ -25,7 +25,7 @@ func removalCases() []fidelityCase {
 	return []fidelityCase{
 		{name: "19 deleted at the target", run: deletedAtTarget},
 		{name: "19 a Deployment's pod deleted at the target", run: replacedAfterDeletion},
-		{name: "19 the target's namespace is terminated", where: atSite("site-doomed"), run: namespaceTerminated},
+		{name: "19 the target's namespace is terminated", waits: true, where: atSite("site-doomed"), run: namespaceTerminated},
 		{name: "19 the quota shrinks", run: quotaShrinks},
 		{name: "19 a LimitRange and a webhook that injects", where: atSite("site-limits"), run: mutatedAtTarget},
 	}
@@ -163,7 +163,7 @@ func mutatedAtTarget(t *testing.T, r *room) {
 	}}, metav1.CreateOptions{})
 	require.NoError(t, offload.IgnoreExisting(err))
 	r.inject(t)
-	pod := r.shell("mutated", "echo mine; sleep 3; exit 3")
+	pod := r.shell("mutated", "echo mine; sleep 8; exit 3")
 	created := r.create(t, pod)
 	r.awaitPhase(t, "mutated", corev1.PodRunning)
 	far := r.awaitFar(t, created)

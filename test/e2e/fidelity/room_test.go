@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/lab"
@@ -182,16 +183,32 @@ func (r *room) awaitPhase(t *testing.T, name string, phase corev1.PodPhase) *cor
 // awaitPod waits until the origin's pod fulfils done.
 func (r *room) awaitPod(t *testing.T, name, what string, done func(*corev1.Pod) bool) *corev1.Pod {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	var last *corev1.Pod
-	eventually(t.Context(), t, fmt.Sprintf("pod %s/%s: %s", r.namespace, name, what), func() (bool, string) {
-		pod, err := r.af.CoreV1().Pods(r.namespace).Get(t.Context(), name, metav1.GetOptions{})
-		if err != nil {
-			return false, err.Error()
-		}
+	for !r.follow(ctx, name, func(pod *corev1.Pod) bool {
 		last = pod
-		return done(pod), describe(pod)
-	})
+		return done(pod)
+	}) {
+		require.NoError(t, ctx.Err(), "pod %s/%s: %s; last seen: %s", r.namespace, name, what, describe(last))
+		rest(ctx, 200*time.Millisecond)
+	}
 	return last
+}
+
+// follow watches a pod, so that no state that the origin shows is missed, until done says true or the watch ends.
+func (r *room) follow(ctx context.Context, name string, done func(*corev1.Pod) bool) bool {
+	stream, err := r.af.CoreV1().Pods(r.namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	if err != nil {
+		return false
+	}
+	defer stream.Stop()
+	for event := range stream.ResultChan() {
+		if pod, ok := event.Object.(*corev1.Pod); ok && event.Type != watch.Deleted && done(pod) {
+			return true
+		}
+	}
+	return false
 }
 
 // far returns the pods at the target that stand for the origin's.
@@ -268,6 +285,19 @@ func (r *room) kubectl(t *testing.T, args ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	return output(t, r.world.kubectl(ctx, t, lab.AF, r.namespace, args...))
+}
+
+// insist repeats a request that the far end cannot take now, as a virtual kubelet does, until it is taken or refused.
+func insist(ctx context.Context, request func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := request()
+		if err == nil || interlink.IsRefused(err) || ctx.Err() != nil {
+			return err
+		}
+		rest(ctx, time.Second)
+	}
 }
 
 // cleanupContext outlives the test's own.

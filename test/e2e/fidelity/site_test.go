@@ -41,6 +41,7 @@ func siteNamespaces() []siteNamespace {
 		{"site-limits", "cms-limits"},
 		{"site-preempted", "cms-preempted"},
 		{"site-logs", "cms-logs"},
+		{"site-busy", "cms-busy"},
 	}
 }
 

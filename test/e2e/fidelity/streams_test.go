@@ -33,7 +33,7 @@ func streamCases() []fidelityCase {
 		{name: "20 logs of what has not started, and of what is gone", run: logErrors},
 		{name: "20 a reader of logs who hangs up", where: atSite("site-logs"), run: logHangUp},
 		{name: "20 a long log in little memory", run: longLog},
-		{name: "20 exec: exit code, terminal, half a minute of silence", run: execIdle},
+		{name: "20 exec: exit code, terminal, half a minute of silence", waits: true, run: execIdle},
 	}
 }
 
@@ -138,12 +138,10 @@ func logHangUp(t *testing.T, r *room) {
 	for _, hangUp := range hangUps {
 		hangUp()
 	}
-	began := time.Now()
 	eventually(t.Context(), t, "nothing reads behind it any more", func() (bool, string) {
 		now := r.openLogs(t)
 		return now <= before, strconv.Itoa(now)
 	})
-	assert.Less(t, time.Since(began), 15*time.Second)
 }
 
 // openLogs is how many logs the sidecar has open now, by its own figures.

@@ -38,23 +38,24 @@ const (
 	siteNode = "caas-site"
 	// actedNode leads to nodes whose kubelet is the test.
 	actedNode = "caas-acted"
-	// brokenNode leads to the common nodes by a path whose parts are killed.
-	brokenNode = "caas-broken"
+	// brokenNode and brokenNode2 lead to the common nodes by paths whose parts are killed.
+	brokenNode  = "caas-broken"
+	brokenNode2 = "caas-broken-2"
 
 	commonNamespace = "cms"
-	brokenNamespace = "cms-broken"
 	siteMachine     = "caas-3"
 	siteLabel       = "fidelity.test/site"
 	actedLabel      = "fidelity.test/acted"
 	originID        = "af"
 )
 
-// world is the lab with four offloading paths.
+// world is the lab with five offloading paths.
 type world struct {
 	lab      *lab.Lab
 	af, caas *kubernetes.Clientset
 
-	common, site, acted, broken *offload.Path
+	common, site, acted *offload.Path
+	broken              [2]*offload.Path
 	// owner is who the sidecars are in the target cluster.
 	owner string
 }
@@ -129,7 +130,8 @@ func (w *world) openPaths(ctx context.Context, programs string) error {
 			Node: actedNode, RemoteNamespace: "cms-acted",
 			NodeSelector: map[string]string{actedLabel: "true"}, Tolerations: exists(actedLabel),
 		}, map[string]any{"policy": map[string]any{"keepNodeSelectorKeys": []string{actedMachineKey}}}},
-		{&w.broken, offload.Config{Node: brokenNode, RemoteNamespace: brokenNamespace}, nil},
+		{&w.broken[0], offload.Config{Node: brokenNode, RemoteNamespace: "cms-broken"}, nil},
+		{&w.broken[1], offload.Config{Node: brokenNode2, RemoteNamespace: "cms-broken-2"}, nil},
 	} {
 		one.config.Lab, one.config.BinDir, one.config.Index = w.lab, programs, i
 		path, err := offload.New(ctx, one.config)
@@ -149,17 +151,24 @@ func (w *world) openPaths(ctx context.Context, programs string) error {
 	return w.startPaths(ctx)
 }
 
-func (w *world) paths() []*offload.Path { return []*offload.Path{w.common, w.site, w.acted, w.broken} }
+func (w *world) paths() []*offload.Path {
+	return []*offload.Path{w.common, w.site, w.acted, w.broken[0], w.broken[1]}
+}
 
 func (w *world) startPaths(ctx context.Context) error {
+	return start(ctx, w.paths()...)
+}
+
+// start starts of paths what does not run, and returns when all are ready.
+func start(ctx context.Context, paths ...*offload.Path) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	for _, path := range w.paths() {
+	for _, path := range paths {
 		if err := path.StartAll(ctx); err != nil {
 			return err
 		}
 	}
-	for _, path := range w.paths() {
+	for _, path := range paths {
 		if err := path.AwaitReady(ctx); err != nil {
 			return err
 		}
