@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,16 +76,28 @@ func (u users) GetUserByID(string) *storage.User       { return &u.one }
 func (u users) GetUserByUsername(string) *storage.User { return &u.one }
 func (users) ExampleClientID() string                  { return ClientID }
 
+// endpoints keeps providers from being set up while others answer: the library writes a variable of its own then, which all
+// of them read.
+//
+//nolint:gochecknoglobals // as is that variable
+var endpoints sync.RWMutex
+
 // Start serves until the test ends. CA is the authority of its certificate.
 func Start(tb testing.TB) (issuer string, ca []byte) {
 	tb.Helper()
 	var handler http.Handler
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		endpoints.RLock()
+		defer endpoints.RUnlock()
+		handler.ServeHTTP(w, r)
+	}))
 	tb.Cleanup(server.Close)
 	known := provider{storage.NewStorageWithClients(
 		users{storage.User{ID: User, Username: User, Password: password}},
 		map[string]*storage.Client{ClientID: storage.NativeClient(ClientID)},
 	)}
+	endpoints.Lock()
+	defer endpoints.Unlock()
 	handler = exampleop.SetupServer(server.URL, known, slog.New(slog.DiscardHandler), false)
 	return server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }
