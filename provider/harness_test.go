@@ -236,6 +236,15 @@ func (h *harness) untilHeld(count int) {
 	h.until(fmt.Sprintf("far end holds %d pods", count), func() bool { return len(h.far.Held()) == count })
 }
 
+// running adds the only pod, and returns it when it runs.
+func (h *harness) running(name string) *corev1.Pod {
+	h.t.Helper()
+	h.add(newPod(name))
+	h.untilHeld(1)
+	h.far.Run(types.UID("uid-" + name))
+	return h.untilPhase(name, corev1.PodRunning)
+}
+
 // lastPatch is the last patch of a pod's status.
 func (h *harness) lastPatch(name string) string {
 	text := ""

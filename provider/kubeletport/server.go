@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/virtual-kubelet/virtual-kubelet/log"
@@ -34,7 +35,7 @@ type Config struct {
 	// holds them; without either only tokens are accepted.
 	ClientCA  string
 	ClientCAs []byte
-	// Routes are what is served; a nil function answers 501.
+	// Routes are what is served; a nil function answers 501, with a sentence for connections into pods.
 	Routes api.PodHandlerConfig
 	// Streams serves exec, attach and port-forward; nil answers 501.
 	Streams Streams
@@ -116,6 +117,19 @@ func withClientCA(content dynamiccertificates.CAContentProvider) nodeutil.Webhoo
 		cfg.AuthnConfig.ClientCertificateCAContentProvider = content
 		return nil
 	}
+}
+
+// withoutStreams says which connections into pods are not to be had. The library's answer names nothing.
+func withoutStreams(next http.Handler) http.Handler {
+	commands := map[string]string{"exec": "exec", "attach": "attach", "portForward": "port-forward"}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if command := commands[first]; command != "" {
+			http.Error(w, "this virtual node does not offer kubectl "+command+"; of a pod's containers it gives the logs", http.StatusNotImplemented)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func withLogger(logger log.Logger, next http.Handler) http.Handler {

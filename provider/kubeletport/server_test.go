@@ -144,9 +144,10 @@ func TestAccessAndRoutes(t *testing.T) {
 		"running pods": {http.MethodGet, "/runningpods/", "good", 200, `"name":"a"`},
 		"logs":         {http.MethodGet, "/containerLogs/user/a/main", "good", 200, "first\n"},
 		"bad option":   {http.MethodGet, "/containerLogs/user/a/main?tailLines=x", "good", 400, "tailLines"},
-		"exec":         {http.MethodPost, "/exec/user/a/main", "good", 501, "not implemented"},
-		"attach":       {http.MethodPost, "/attach/user/a/main", "good", 501, "not implemented"},
-		"port-forward": {http.MethodPost, "/portForward/user/a", "good", 501, "not implemented"},
+		"exec":         {http.MethodPost, "/exec/user/a/main", "good", 501, "this virtual node does not offer kubectl exec"},
+		"attach":       {http.MethodPost, "/attach/user/a/main", "good", 501, "this virtual node does not offer kubectl attach"},
+		"port-forward": {http.MethodPost, "/portForward/user/a", "good", 501, "this virtual node does not offer kubectl port-forward"},
+		"exec, nobody": {http.MethodPost, "/exec/user/a/main", "", 401, "Unauthorized"},
 		"unknown":      {http.MethodGet, "/other", "good", 404, "not found"},
 	}
 	for name, c := range cases {

@@ -70,7 +70,7 @@ type Streams interface {
 // streamRoutes serves the connections into pods, and everything else by next.
 func streamRoutes(streams Streams, limit int, next http.Handler) http.Handler {
 	if streams == nil {
-		return next
+		return withoutStreams(next)
 	}
 	s := server{streams: streams, open: make(chan struct{}, limit)}
 	router := mux.NewRouter()
