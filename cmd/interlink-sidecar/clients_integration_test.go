@@ -39,7 +39,10 @@ const intruder = `  intruder:
     impersonate: {user: "system:serviceaccount:naples:default"}
   unfinished:
     namespace: {mode: fixed, fixed: naples}
-    kubeconfig: KUBECONFIG
+    kubeconfig: LATER
+  outdated:
+    namespace: {mode: fixed, fixed: naples}
+    kubeconfig: OUTDATED
 `
 
 // TestTwoClients runs the program with the configuration and the rights in deploy/ for two remote clusters whose pods have
@@ -192,6 +195,7 @@ func (s *site) hasTheUsersRights(t *testing.T) {
 		"intruder":   `may not create pods in namespace "naples"`, // who has rights in bari
 		"nobody":     "does not let the sidecar impersonate",      // whom the sidecar may not be
 		"unfinished": "cannot be used; its log says why",
+		"outdated":   "does not accept the sidecar's credentials",
 	} {
 		code, text := s.ask(client, interlink.PathStatus, []corev1.Pod{})
 		assert.Equal(t, http.StatusServiceUnavailable, code)

@@ -27,6 +27,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/interlink"
@@ -81,10 +83,11 @@ func startSite(t *testing.T, more string) *site {
 		s.secrets = append(s.secrets, string(secret[1]))
 	}
 	require.NotEmpty(t, s.secrets)
+	outdated := withOtherToken(t, kubeconfig)
 	file := filepath.Join(t.TempDir(), "sidecar.yaml")
 	text := strings.NewReplacer(
 		"unix:///run/interlink/plugin.sock", "unix://"+s.socket, "127.0.0.1:9091", s.ops, "/etc/interlink/kubeconfig", kubeconfig,
-	).Replace(string(content)) + strings.ReplaceAll(more, "KUBECONFIG", s.later)
+	).Replace(string(content)) + strings.NewReplacer("LATER", s.later, "OUTDATED", outdated).Replace(more)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	s.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", s.socket)
@@ -95,6 +98,19 @@ func startSite(t *testing.T, more string) *site {
 			30*time.Second, 50*time.Millisecond, s.process)
 	}
 	return s
+}
+
+// withOtherToken copies a kubeconfig with a credential that its cluster does not know.
+func withOtherToken(t *testing.T, kubeconfig string) string {
+	t.Helper()
+	config, err := clientcmd.LoadFromFile(kubeconfig)
+	require.NoError(t, err)
+	for name := range config.AuthInfos {
+		config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: "outdated"}
+	}
+	path := filepath.Join(t.TempDir(), "outdated")
+	require.NoError(t, clientcmd.WriteToFile(*config, path))
+	return path
 }
 
 // apply creates the objects of a manifest.

@@ -19,6 +19,7 @@ import (
 // What callers and probes are told before there is a plugin.
 var (
 	errUnknown    = errors.New("the target cluster has not said yet who the sidecar is")
+	errRejected   = errors.New("the target cluster does not accept the sidecar's credentials; the sidecar's log says why")
 	errNoDelegate = errors.New("the target cluster does not let the sidecar impersonate the user that its configuration names")
 	errNoTarget   = errors.New("the sidecar's configuration for the target cluster cannot be used; its log says why")
 )
@@ -119,11 +120,14 @@ func (s *sidecar) work(ctx, lasting context.Context) error {
 	}
 	settings := s.served.settings
 	failed := func(err error) {
-		if s.served.access.Impersonate == nil || !apierrors.IsForbidden(err) {
+		switch {
+		case apierrors.IsUnauthorized(err):
+			s.troubled(errRejected)
+		case s.served.access.Impersonate != nil && apierrors.IsForbidden(err):
+			s.troubled(errNoDelegate)
+		default:
 			s.troubled(nil)
-			return
 		}
-		s.troubled(errNoDelegate)
 	}
 	if becomeTenant(ctx, target.client, &settings, failed) != nil {
 		return nil //nolint:nilerr // likewise

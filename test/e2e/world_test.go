@@ -105,7 +105,7 @@ func (w *world) startPath(ctx context.Context, config offload.Config) (*offload.
 	if err := path.StartAll(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	return path, path.AwaitReady(ctx)
 }

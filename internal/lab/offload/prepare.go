@@ -183,7 +183,7 @@ func (p *Path) AwaitReady(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("virtual node %s is not Ready: %s", p.Node, state)
+			return fmt.Errorf("virtual node %s is not Ready: %s%s", p.Node, state, p.lastWords())
 		}
 	}
 }
