@@ -74,6 +74,7 @@ apiserver_request_total{code="200",group="",resource="pods",subresource="",verb=
 apiserver_request_total{code="200",group="",resource="pods",subresource="",verb="GET"} 4
 apiserver_request_total{code="200",group="",resource="pods",subresource="",verb="WATCH"} 100
 apiserver_request_total{code="200",group="",resource="nodes",subresource="",verb="GET"} 1
+apiserver_request_total{code="200",group="coordination.k8s.io",resource="leases",subresource="",verb="PUT"} 30
 apiserver_request_total{code="200",group="",resource="",subresource="/metrics",verb="GET"} 2
 apiserver_request_duration_seconds_count{resource="pods",verb="POST"} 20
 `

@@ -15,7 +15,8 @@ import (
 // requests counts the requests to an API server by what they were: "PATCH pods/status".
 type requests map[string]float64
 
-// requestsOf reads the requests from what an API server says about itself, without watches.
+// requestsOf reads the requests from what an API server says about itself, without watches, and without the heart-beats
+// that come as time passes, whatever pods do.
 func requestsOf(all Exposition) requests {
 	label := regexp.MustCompile(`(\w+)="([^"]*)"`)
 	counted := requests{}
@@ -28,7 +29,7 @@ func requestsOf(all Exposition) requests {
 		for _, pair := range label.FindAllStringSubmatch(labels, -1) {
 			what[pair[1]] = pair[2]
 		}
-		if what["verb"] == "WATCH" {
+		if what["verb"] == "WATCH" || what["resource"] == "leases" {
 			continue
 		}
 		key := what["verb"] + " " + what["resource"]
