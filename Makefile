@@ -12,6 +12,9 @@ BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar osnode-cont
 LINT := $(GO) tool -modfile=go.tools.mod golangci-lint
 # FOCUS picks one group of e2e tests or benchmarks; empty means all of them.
 FOCUS ?=
+# SCENARIOS picks some of the offloading benchmarks, PPROF is a directory to keep profiles of them in.
+SCENARIOS ?=
+PPROF ?=
 LAB ?= demo
 
 export CGO_ENABLED ?= 0
@@ -66,9 +69,9 @@ e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, fidelit
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),(?i)^Test$(FOCUS),.)' ./test/e2e/...
 
 .PHONY: bench
-bench: deps-cloud build ## Measure; FOCUS=offload, osnode or tenancy picks a group; writes bench/out/latest.json (root)
+bench: deps-cloud build ## Measure; FOCUS=offload, osnode or tenancy picks a group, PPROF=dir keeps profiles; writes bench/out/latest.json (root)
 	@case "$(FOCUS)" in ''|offload|osnode|tenancy) ;; *) echo "FOCUS=$(FOCUS): there are offload, osnode and tenancy" >&2; exit 2 ;; esac
-	@case "$(FOCUS)" in ''|offload) $(BIN)/caas-lab bench --out bench/out/latest.json ;; esac
+	@case "$(FOCUS)" in ''|offload) $(BIN)/caas-lab bench --out bench/out/latest.json --scenarios "$(SCENARIOS)" --pprof "$(PPROF)" ;; esac
 	@case "$(FOCUS)" in ''|osnode) $(GO) run -tags bench ./test/bench/osnode --bin $(BIN) --out bench/out/latest.json ;; esac
 	@case "$(FOCUS)" in ''|tenancy) $(GO) run -tags bench ./test/bench/tenancy --bin $(BIN) --out bench/out/latest.json ;; esac
 

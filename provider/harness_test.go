@@ -58,6 +58,8 @@ type harness struct {
 	watches atomic.Int64
 	// silent keeps the far end's first answer back.
 	silent bool
+	// quiet is how long a pod may stay without a status; zero is the default.
+	quiet time.Duration
 	// version is the last one given to a pod; guarded by mu.
 	version int
 }
@@ -92,6 +94,7 @@ func (h *harness) up() {
 	h.node, err = provider.New(provider.Config{
 		NodeName: nodeName, ClusterID: clusterID, Client: h.client, Metadata: h.objects, FarEnd: far, Debugger: far, Bundler: collector,
 		Recorder: h.events, Metrics: h.figures, Debounce: 200 * time.Millisecond, StatusInterval: 20 * time.Millisecond,
+		FirstStatusAfter: h.quiet,
 	})
 	require.NoError(h.t, err)
 	level := slog.LevelError
@@ -247,13 +250,22 @@ func (h *harness) running(name string) *corev1.Pod {
 
 // lastPatch is the last patch of a pod's status.
 func (h *harness) lastPatch(name string) string {
-	text := ""
+	patches := h.patches(name)
+	if len(patches) == 0 {
+		return ""
+	}
+	return patches[len(patches)-1]
+}
+
+// patches are all patches of a pod's status.
+func (h *harness) patches(name string) []string {
+	var texts []string
 	for _, action := range h.client.Actions() {
 		if patch, ok := action.(clienttesting.PatchAction); ok && patch.GetName() == name && patch.GetSubresource() == "status" {
-			text = string(patch.GetPatch())
+			texts = append(texts, string(patch.GetPatch()))
 		}
 	}
-	return text
+	return texts
 }
 
 func (h *harness) untilEvent(reason string) string {

@@ -61,7 +61,7 @@ func (p *Provider) publish(uid types.UID) {
 		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers = status, 0, 0 })
 		return
 	}
-	if settling := p.cfg.FirstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
+	if settling := p.cfg.FirstStatusAfter - time.Since(e.heardOf()); settling > 0 && first(e.base(), status) {
 		p.dirty.AddAfter(uid, settling)
 		return
 	}
@@ -91,6 +91,15 @@ func (p *Provider) publish(uid types.UID) {
 // first reports whether to is the first thing that is said of a pod, and not much.
 func first(from, to *corev1.PodStatus) bool {
 	return len(from.ContainerStatuses) == 0 && to.Phase == corev1.PodPending
+}
+
+// heardOf is when there was first something to be said of the pod. In a burst pods wait for their turn, and would have
+// outwaited every patience when the far end takes them.
+func (e *entry) heardOf() time.Time {
+	if e.acceptedAt.After(e.seenAt) {
+		return e.acceptedAt
+	}
+	return e.seenAt
 }
 
 // current is the pod's status by everything that is known.

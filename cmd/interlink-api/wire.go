@@ -14,7 +14,7 @@ import (
 )
 
 // serve runs the API server and its operations port until ctx is done.
-func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) error {
+func serve(ctx context.Context, settings *api.Settings, o *options) error {
 	registry, flush, err := service.Observe(ctx, "interlink-api")
 	if err != nil {
 		return err
@@ -35,14 +35,14 @@ func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) err
 		return err
 	}
 	if gatewayConfig.Authenticate == nil {
-		logging.From(ctx).WarnContext(ctx, "callers are not authenticated", "insecureNoAuth", insecureNoAuth)
+		logging.From(ctx).WarnContext(ctx, "callers are not authenticated", "insecureNoAuth", o.insecureNoAuth)
 	}
 	serverConfig, err := settings.Server()
 	if err != nil {
 		return err
 	}
 	serverConfig.Handler = telemetry.Handler(gateway.Handler(metrics.Mux), "interlink-api")
-	servers, err := listen(settings, serverConfig, httpserver.OpsConfig{Ready: gateway.Ready, Registry: registry})
+	servers, err := listen(settings, serverConfig, httpserver.OpsConfig{Ready: gateway.Ready, Registry: registry, Pprof: o.pprof})
 	if err != nil {
 		return err
 	}

@@ -66,8 +66,10 @@ type file struct {
 	// Listen is unix:///path or host:port.
 	Listen string `json:"listen,omitempty"`
 	// OpsListen serves health and metrics; empty for none.
-	OpsListen string   `json:"opsListen,omitempty"`
-	TLS       *tlsFile `json:"tls,omitempty"`
+	OpsListen string `json:"opsListen,omitempty"`
+	// Pprof serves profiles there, too.
+	Pprof bool     `json:"pprof,omitempty"`
+	TLS   *tlsFile `json:"tls,omitempty"`
 	// QPS and Burst limit requests to the target cluster; -1, the default, is no
 	// limit of the sidecar's own.
 	QPS   float32 `json:"qps,omitempty"`
@@ -89,6 +91,7 @@ type options struct {
 	config         string
 	check          bool
 	insecureNoAuth bool
+	pprof          bool
 	// flags overwrite the file where they are set.
 	listen, opsListen, kubeconfig, context, namespace string
 }
@@ -111,6 +114,7 @@ func newCommand() *cobra.Command {
 	flags.BoolVar(&o.insecureNoAuth, "insecure-no-auth", false, "let everybody who can connect run pods, on any address")
 	flags.StringVar(&o.listen, "listen", "", "where to serve the API: unix:///path or host:port (default 127.0.0.1:4000)")
 	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics: host:port")
+	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ there, too")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the target cluster; none inside the cluster")
 	flags.StringVar(&o.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&o.namespace, "namespace", "", "namespace for all pods; short for namespace: {mode: fixed, fixed: …}")
@@ -160,6 +164,7 @@ func (o *options) complete() (*file, error) {
 	if o.namespace != "" {
 		settings.Namespace = plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: o.namespace}
 	}
+	settings.Pprof = settings.Pprof || o.pprof
 	if settings.Listen == "" {
 		settings.Listen = "127.0.0.1:4000"
 	}
@@ -178,6 +183,9 @@ func (f *file) validate(insecureNoAuth bool) ([]served, error) {
 	}
 	if f.QPS > 0 && f.Burst < 1 {
 		problems = append(problems, fmt.Errorf("burst: %d: must be positive when qps is", f.Burst))
+	}
+	if f.Pprof && f.OpsListen == "" {
+		problems = append(problems, errors.New("pprof: profiles are served with the metrics: set opsListen"))
 	}
 	protected := private(f.Listen) || (f.TLS != nil && f.TLS.ClientCAFile != "")
 	if !protected && !insecureNoAuth {

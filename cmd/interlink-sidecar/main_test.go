@@ -41,6 +41,10 @@ func TestConfiguration(t *testing.T) {
 			File:  "qps: 5\ntls: {certFile: x}\ntombstoneLife: 1m\nnamespace: {mode: up}\n",
 			Fails: true, Want: []string{"burst", "keyFile", "tombstoneLife", `namespace.mode: "up"`},
 		},
+		"profiles": {Args: []string{"--namespace", "cms", "--ops-listen", "127.0.0.1:1", "--pprof"}, Want: []string{"the configuration is valid"}},
+		"profiles served nowhere": {
+			Args: []string{"--namespace", "cms"}, Env: []string{"SIDECAR_PPROF=true"}, Fails: true, Want: []string{"pprof: profiles are served with the metrics: set opsListen"},
+		},
 		"clients": {
 			File: "clients:\n  af: {namespace: {mode: fixed, fixed: af}, impersonate: {user: af}, share: {cpu: 4}}\n  '*': {namespace: {mode: same}}\n",
 			Want: []string{"the configuration is valid"},

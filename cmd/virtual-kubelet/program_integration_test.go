@@ -69,7 +69,7 @@ func newProgram(t *testing.T, kubeconfig string, far *providertest.Far, more str
 
 func (p *program) start() {
 	p.t.Helper()
-	p.command = exec.CommandContext(p.t.Context(), binary.Path(p.t), "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig)
+	p.command = exec.CommandContext(p.t.Context(), binary.Path(p.t), "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig, "--pprof")
 	p.command.Env = append(os.Environ(), "KUBELET_URL=127.0.0.1", "KUBELET_PORT="+p.kubelet, "POD_IP=127.0.0.1")
 	p.command.Stdout, p.command.Stderr = p.t.Output(), p.t.Output()
 	require.NoError(p.t, p.command.Start())
@@ -158,6 +158,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		_, figures := p.get("/metrics")
 		return strings.Contains(figures, fmt.Sprintf("\nvirtual_kubelet_pods %d\n", count/2))
 	}, patience, 100*time.Millisecond)
+	code, profiles := p.get("/debug/pprof/cmdline")
+	assert.Equal(t, http.StatusOK, code)
+	assert.Contains(t, profiles, "--pprof")
 	require.NoError(t, p.end(syscall.SIGTERM), "a signal ends it in good order")
 	assert.Len(t, far.Held(), count/2, "and deletes nothing")
 }

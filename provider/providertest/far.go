@@ -58,6 +58,8 @@ type Fault struct {
 	// CutBefore cuts the connection before, CutAfter after the request has taken effect.
 	CutBefore bool
 	CutAfter  bool
+	// Hold, if not nil, keeps the request back until it is closed, and has it served then.
+	Hold <-chan struct{}
 }
 
 // Far is a far end.

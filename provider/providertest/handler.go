@@ -39,6 +39,12 @@ func (f *Far) handler() http.Handler {
 			serve, ok = f.ofPod(r.URL.Path)
 		}
 		switch {
+		case !down && fault != nil && fault.Hold != nil && ok:
+			select {
+			case <-fault.Hold:
+				serve(w, r, body)
+			case <-r.Context().Done():
+			}
 		case down || (fault != nil && fault.CutBefore):
 			cut(w)
 		case fault != nil && fault.CutAfter && ok:

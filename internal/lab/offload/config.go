@@ -37,6 +37,11 @@ func (p *Path) ClientFiles() (ca, cert, key string) {
 	return p.file("interlink-ca.crt"), p.file("client.crt"), p.file("client.key")
 }
 
+// OpsAddresses are the operations ports of the three processes by name, inside the lab's network.
+func (p *Path) OpsAddresses() map[string]string {
+	return map[string]string{Sidecar: p.pluginOps(), API: p.apiOps(), VirtualKubelet: p.kubeletOps()}
+}
+
 type object = map[string]any
 
 func (p *Path) writeConfigs(context.Context) error {

@@ -38,6 +38,8 @@ type Config struct {
 	// NodeSelector and Tolerations place offloaded pods on some of the caas cluster's nodes.
 	NodeSelector map[string]string
 	Tolerations  []corev1.Toleration
+	// Pprof has the three processes serve profiles at their operations ports.
+	Pprof bool
 }
 
 // Path is an offloading path whose files are written.
@@ -163,6 +165,9 @@ func (p *Path) spec(component string) proc.Spec {
 			"KUBECONFIG=" + p.file("origin.kubeconfig"), "POD_IP=" + address,
 			"KUBELET_URL=" + address, fmt.Sprintf("KUBELET_PORT=%d", p.kubeletPort()),
 		}
+	}
+	if p.Pprof {
+		spec.Args = append(spec.Args, "--pprof")
 	}
 	return spec
 }
