@@ -192,15 +192,20 @@ func (h *harness) relabel(name, key, value string) {
 	require.NoError(h.t, err)
 }
 
-// figure is the value of a gauge.
+// figure is the value of a gauge or a counter, or of a histogram how often it was given one, of all its series together.
 func (h *harness) figure(name string) float64 {
 	h.t.Helper()
 	families, err := h.figures.Gather()
 	require.NoError(h.t, err)
 	for _, family := range families {
-		if family.GetName() == name {
-			return family.GetMetric()[0].GetGauge().GetValue()
+		if family.GetName() != name {
+			continue
 		}
+		total := 0.0
+		for _, metric := range family.GetMetric() {
+			total += metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + float64(metric.GetHistogram().GetSampleCount())
+		}
+		return total
 	}
 	require.FailNow(h.t, "no such figure", name)
 	return 0

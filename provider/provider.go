@@ -199,7 +199,9 @@ func New(cfg Config) (*Provider, error) {
 		}
 		p.follower = follower
 	}
-	figures, err := newMetrics(cfg.Metrics, p.table, p.follower)
+	p.work = workqueue.NewTypedRateLimitingQueue[types.UID](newBackoff())
+	p.dirty = workqueue.NewTypedDelayingQueue[types.UID]()
+	figures, err := newMetrics(cfg.Metrics, p.sizes())
 	if err != nil {
 		return nil, err
 	}
@@ -214,8 +216,6 @@ func New(cfg Config) (*Provider, error) {
 		informers.WithTransform(dropManagedFields))
 	p.pods = p.factory.Core().V1().Pods()
 	p.lister = p.pods.Lister()
-	p.work = workqueue.NewTypedRateLimitingQueue[types.UID](newBackoff())
-	p.dirty = workqueue.NewTypedDelayingQueue[types.UID]()
 	return p, nil
 }
 

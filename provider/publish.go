@@ -58,7 +58,7 @@ func (p *Provider) publish(uid types.UID) {
 		return // NotifyPods has everything published again
 	}
 	if podstatus.Equal(status, e.base()) {
-		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers = status, 0, 0 })
+		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers, e.heardAt = status, 0, 0, time.Time{} })
 		return
 	}
 	if settling := p.cfg.FirstStatusAfter - time.Since(e.heardOf()); settling > 0 && first(e.base(), status) {

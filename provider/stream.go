@@ -89,12 +89,14 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 	begun := time.Now()
 	snapshot := map[types.UID]bool{}
 	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName, Events: p.features.Load().events}
+	defer p.metrics.streams.Set(0)
 	err = p.cfg.FarEnd.Watch(ctx, request, func(event interlink.StatusEvent) error {
 		if event.Type == interlink.EventSynced {
 			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
 			p.applySnapshot(snapshot, begun)
 			p.hurry()
 			snapshot, synced = nil, true
+			p.metrics.streams.Set(1)
 			return nil
 		}
 		if snapshot == nil && request.Events != p.features.Load().events {
@@ -152,6 +154,9 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 			e.held, e.acceptedAt = holds, time.Now()
 		}
 		e.suspect, e.absences, e.wire, e.wait = false, 0, report, nil
+		if e.heardAt.IsZero() {
+			e.heardAt = time.Now()
+		}
 		wake = e.standing.learn(report.Detail) || wake
 		if report.JobID != "" {
 			e.jobID = report.JobID

@@ -71,10 +71,12 @@ type entry struct {
 
 	// wire is the far end's last report; final overrules it. status is what was
 	// last reported to the origin.
-	wire   *interlink.PodStatus
-	wait   *wait
-	final  *podstatus.Outcome
-	status *corev1.PodStatus
+	wire *interlink.PodStatus
+	// heardAt is when the far end's oldest report came that the origin may not have yet.
+	heardAt time.Time
+	wait    *wait
+	final   *podstatus.Outcome
+	status  *corev1.PodStatus
 	// tells counts how often status was handed over since it last arrived, answers how
 	// often the API server took it since.
 	tells, answers int

@@ -5,6 +5,7 @@ package main
 import (
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/multitenancy/tenant"
@@ -45,4 +46,33 @@ func ServedBy(content string) (map[string]Served, error) {
 		clients[one.name] = shown
 	}
 	return clients, err
+}
+
+// Register registers the metrics that the program has with a configuration file, for each of its clients.
+func Register(content string, registry *prometheus.Registry) error {
+	f := &file{Listen: "127.0.0.1:0"}
+	if err := yaml.UnmarshalStrict([]byte(content), f); err != nil {
+		return err
+	}
+	all, err := f.validate(false)
+	if err != nil {
+		return err
+	}
+	sidecars := make([]*sidecar, 0, len(all))
+	for _, one := range all {
+		s, err := newSidecar(f, one, registry)
+		if err != nil {
+			return err
+		}
+		reached, err := s.reach()
+		if err != nil {
+			return err
+		}
+		if _, err := s.plug(reached, one.settings); err != nil {
+			return err
+		}
+		sidecars = append(sidecars, s)
+	}
+	_, err = f.front(sidecars, registry)
+	return err
 }

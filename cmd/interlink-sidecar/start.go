@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/hop"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/sidecar/plugin"
 )
@@ -45,9 +46,15 @@ type working struct {
 // newSidecar makes the sidecar of one client, or of all, for whom it is an error that the target cluster cannot be reached as
 // the configuration says. A client's own trouble is tried again: it must not stop the others.
 func newSidecar(settings *file, one served, registry prometheus.Registerer) (*sidecar, error) {
-	s := &sidecar{served: one, registry: registry, reach: func() (*target, error) { return reach(settings, one.access) }}
 	if one.name != "" {
-		s.registry = prometheus.WrapRegistererWith(prometheus.Labels{"client": one.name}, registry)
+		registry = prometheus.WrapRegistererWith(prometheus.Labels{"client": one.name}, registry)
+	}
+	toTarget, err := hop.New(registry, "target", hop.Kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	s := &sidecar{served: one, registry: registry, reach: func() (*target, error) { return reach(settings, one.access, toTarget) }}
+	if one.name != "" {
 		return s, nil
 	}
 	known, err := s.reach()
@@ -132,14 +139,19 @@ func (s *sidecar) work(ctx, lasting context.Context) error {
 	if becomeTenant(ctx, target.client, &settings, failed) != nil {
 		return nil //nolint:nilerr // likewise
 	}
-	p, err := plugin.New(plugin.Config{
-		Client: target.client, LogClient: target.logs, Upgrades: target.upgrades, Settings: settings,
-		Origins: s.served.origins, Registry: s.registry,
-	})
+	p, err := s.plug(target, settings)
 	if err != nil {
 		return err
 	}
 	s.working.Store(&working{plugin: p, handler: p.Handler()})
 	logging.From(ctx).InfoContext(ctx, "interlink sidecar serves", "version", cli.Version())
 	return p.Run(lasting)
+}
+
+// plug makes the plugin.
+func (s *sidecar) plug(target *target, settings plugin.Settings) (*plugin.Plugin, error) {
+	return plugin.New(plugin.Config{
+		Client: target.client, LogClient: target.logs, Upgrades: target.upgrades, Settings: settings,
+		Origins: s.served.origins, Registry: s.registry,
+	})
 }

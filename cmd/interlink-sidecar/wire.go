@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/hop"
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/internal/rewind"
@@ -114,7 +115,7 @@ type target struct {
 
 // reach makes one client for everything and one for logs. Logs use a connection
 // each: in a shared one, a fast log would hold up creates and watches.
-func reach(settings *file, as access) (*target, error) {
+func reach(settings *file, as access, measured *hop.Hop) (*target, error) {
 	config, err := targetCluster(as)
 	if err != nil {
 		return nil, fmt.Errorf("target cluster: %w", err)
@@ -122,6 +123,7 @@ func reach(settings *file, as access) (*target, error) {
 	config.QPS, config.Burst = settings.QPS, settings.Burst
 	config.WarningHandlerWithContext = quietly{}
 	config.UserAgent = "interlink-sidecar"
+	config.Wrap(measured.Transport)
 	upgrading := rest.CopyConfig(config)
 	upgrading.NextProtos = []string{"http/1.1"}
 	upgrading.Wrap(telemetry.Upgrade)

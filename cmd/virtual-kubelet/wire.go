@@ -38,7 +38,11 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 		return err
 	}
 	defer flush()
-	origin, config, err := originClient(o.kubeconfig, s)
+	hops, err := newHops(registry)
+	if err != nil {
+		return err
+	}
+	origin, config, err := originClient(o.kubeconfig, s, hops)
 	if err != nil {
 		return err
 	}
@@ -47,7 +51,7 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 			return err
 		}
 	}
-	far, err := farEnd(&s.FarEnd)
+	far, err := farEnd(&s.FarEnd, hops)
 	if err != nil {
 		return err
 	}
@@ -124,6 +128,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, objects metadata.In
 		Version:      kubeletVersion(cli.Version()),
 		PingInterval: s.PingInterval,
 		PingFailures: s.PingFailures,
+		Metrics:      registry,
 		OnPing:       func(answer interlink.PingResponse) { pods.Offer(answer) },
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ type upgrade struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (u upgrade) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, span := otel.Tracer("github.com/cloudveneto/caas/internal/telemetry").Start(r.Context(), "open "+r.URL.Path,
+	ctx, span := otel.Tracer(tracerName).Start(r.Context(), "open "+r.URL.Path,
 		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("server.address", r.URL.Host)))
 	defer span.End()

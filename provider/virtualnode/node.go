@@ -5,10 +5,12 @@ package virtualnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +44,8 @@ type Config struct {
 	PingInterval time.Duration
 	// PingFailures is how many pings in a row fail before the node is not ready; default 3.
 	PingFailures int
+	// Metrics is where the node registers its collector; nil registers nowhere.
+	Metrics prometheus.Registerer
 	// OnPing is called for every answered ping, before the node becomes ready.
 	OnPing func(interlink.PingResponse)
 }
@@ -88,9 +92,26 @@ func New(cfg Config) (*Node, error) {
 	if cfg.OnPing == nil {
 		cfg.OnPing = func(interlink.PingResponse) {}
 	}
-	return &Node{cfg: cfg, wake: make(chan struct{}, 1), state: state{
+	n := &Node{cfg: cfg, wake: make(chan struct{}, 1), state: state{
 		reason: "FarEndNotReached", message: "the far end has not answered yet", capacity: maps.Clone(cfg.Capacity),
-	}}, nil
+	}}
+	if cfg.Metrics == nil {
+		return n, nil
+	}
+	if err := cfg.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "virtual_kubelet_far_end_ready", Help: "1 when the far end can run pods, else 0: whether the virtual node is ready.",
+	}, n.usable)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return n, nil
+}
+
+// usable is Ready as a metric's value.
+func (n *Node) usable() float64 {
+	if n.Ready() {
+		return 1
+	}
+	return 0
 }
 
 // Run registers the node and keeps it until ctx is done. The object stays.

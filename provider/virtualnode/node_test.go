@@ -5,11 +5,14 @@ package virtualnode_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -59,6 +62,16 @@ type harness struct {
 	far    *far
 	client *fake.Clientset
 	node   *virtualnode.Node
+	// figures has the node's metrics.
+	figures *prometheus.Registry
+}
+
+// figure wants the node's only metric to have a value.
+func (h *harness) figure(value string) {
+	h.t.Helper()
+	const name = "virtual_kubelet_far_end_ready"
+	assert.NoError(h.t, testutil.GatherAndCompare(h.figures, strings.NewReader("# HELP "+name+
+		" 1 when the far end can run pods, else 0: whether the virtual node is ready.\n# TYPE "+name+" gauge\n"+name+" "+value+"\n"), name))
 }
 
 func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
@@ -68,7 +81,7 @@ func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
 
 func startEvery(t *testing.T, interval time.Duration, f *far, prepare func(*fake.Clientset)) *harness {
 	t.Helper()
-	h := &harness{t: t, far: f, client: fake.NewClientset()}
+	h := &harness{t: t, far: f, client: fake.NewClientset(), figures: prometheus.NewRegistry()}
 	if prepare != nil {
 		prepare(h.client)
 	}
@@ -77,7 +90,7 @@ func startEvery(t *testing.T, interval time.Duration, f *far, prepare func(*fake
 		Labels:       map[string]string{"kubernetes.io/hostname": "n", "kubernetes.io/role": "agent", "own": "x"},
 		Taints:       []corev1.Taint{{Key: "virtual-node.interlink/no-schedule", Value: "true", Effect: corev1.TaintEffectNoSchedule}},
 		Capacity:     corev1.ResourceList{"cpu": resource.MustParse("10"), "pods": resource.MustParse("5")},
-		PingInterval: interval,
+		PingInterval: interval, Metrics: h.figures,
 	})
 	require.NoError(t, err)
 	h.node = node
@@ -120,10 +133,12 @@ func TestReadiness(t *testing.T) {
 		return ready(n).Status == corev1.ConditionFalse && ready(n).Message == "connection refused"
 	})
 	assert.False(t, h.node.Ready())
+	h.figure("0")
 	h.far.set(interlink.PingResponse{}, errors.New("the site does not know you"))
 	h.until("the reason of today", func(n *corev1.Node) bool { return ready(n).Message == "the site does not know you" })
 	h.far.set(interlink.PingResponse{}, nil)
 	h.until("ready at the first answer", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionTrue })
+	h.figure("1")
 	since := ready(h.object()).LastTransitionTime
 	h.far.set(interlink.PingResponse{}, errors.New("gone"))
 	h.until("not ready after failures", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionFalse })

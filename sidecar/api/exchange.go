@@ -64,6 +64,7 @@ func (g *Gateway) handle(kind kind, answer answerer) http.Handler {
 		ctx := logging.Into(r.Context(), logger)
 		x.r = r.WithContext(ctx)
 		w.Header().Set(interlink.HeaderSession, x.session)
+		g.callers.ask(client, kind)
 		share, done, err := g.turns.take(ctx, kind, client)
 		if err != nil {
 			x.fail(ctx, err)

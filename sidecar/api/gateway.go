@@ -39,7 +39,7 @@ type Config struct {
 	// WrapUpgrade is WrapTransport for requests that take over their connection.
 	WrapUpgrade func(http.RoundTripper) http.RoundTripper
 	// Registry, when set, gets the gateway's metrics.
-	Registry *prometheus.Registry
+	Registry prometheus.Registerer
 
 	// Authenticate names the caller; nil lets everyone in, without a name.
 	Authenticate Authenticator
@@ -115,6 +115,7 @@ type Gateway struct {
 	plugin   *plugin
 	cache    *cache
 	turns    *turns
+	callers  *callers
 	buffered *semaphore.Weighted
 	// sessions has one element per upgraded connection.
 	sessions chan struct{}

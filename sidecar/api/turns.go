@@ -23,6 +23,11 @@ const (
 	sessions
 )
 
+// String is the kind's name in metrics.
+func (k kind) String() string {
+	return [...]string{requests: "request", streams: "stream", pings: "ping", sessions: "session"}[k]
+}
+
 // pingsPerClient is enough for one virtual kubelet that has lost its patience a few times.
 const pingsPerClient = 16
 
@@ -112,4 +117,19 @@ func (t *turns) leave(key lane) {
 	if found.users == 0 {
 		delete(t.lanes, key)
 	}
+}
+
+// load is what a lane has now.
+type load struct{ open, waiting int }
+
+// now is the load of all lanes that have any.
+func (t *turns) now() map[lane]load {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[lane]load, len(t.lanes))
+	for key, slots := range t.lanes {
+		open := min(len(slots.open), slots.users)
+		all[key] = load{open: open, waiting: slots.users - open}
+	}
+	return all
 }
