@@ -52,7 +52,7 @@ func TestSettingsNameTheirPlace(t *testing.T) {
 	t.Parallel()
 	settings := plugin.Settings{
 		Namespace: plugin.NamespaceRule{Mode: plugin.NamespaceFixed}, Selector: "a in b",
-		Share:  corev1.ResourceList{"cpu": resource.MustParse("-1"), "requests.memory": resource.MustParse("1")},
+		Share:    corev1.ResourceList{"cpu": resource.MustParse("-1"), "requests.memory": resource.MustParse("1")},
 		Policy:   translate.Policy{Volumes: []translate.VolumeRule{{}}},
 		Capacity: plugin.CapacitySettings{Labels: []string{"accelerator", "a b", "topology.kubernetes.io/zone"}},
 	}
