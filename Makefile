@@ -65,7 +65,7 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
 
 .PHONY: e2e
-e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, fidelity, dask, osnode, drills, tenancy, login or vm picks a group (root)
+e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, fidelity, dask, jupyter, osnode, drills, tenancy, login or vm picks a group (root)
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),(?i)^Test$(FOCUS),.)' ./test/e2e/...
 
 .PHONY: bench

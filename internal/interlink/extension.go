@@ -37,6 +37,9 @@ const (
 	ExtensionClaims Extension = "claims/v1"
 	// ExtensionEphemeral says that POST to EphemeralPath adds ephemeral containers.
 	ExtensionEphemeral Extension = "ephemeral/v1"
+	// ExtensionNodeLabels says that PingResponse.Labels, here and in the status stream, are
+	// all the labels that the far end has for the virtual node.
+	ExtensionNodeLabels Extension = "node-labels/v1"
 )
 
 // Has reports whether the answer offers e end to end.

@@ -160,6 +160,8 @@ type PingResponse struct {
 	Resources *PingResources `json:"resources,omitempty"`
 	// Taints: nil leaves the node's taints as they are, an empty list clears them.
 	Taints *[]PingTaint `json:"taints,omitempty"`
+	// Labels is an extension: labels for the virtual node; see ExtensionNodeLabels.
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// PluginExtensions is what the plugin can do beyond upstream. Extensions is
 	// what the API and the plugin can do together; only the API writes it.

@@ -76,6 +76,9 @@ type state struct {
 	capacity corev1.ResourceList
 	// taints are the far end's; nil while it never said anything about taints.
 	taints []corev1.Taint
+	// labels are the far end's, while it offers to tell them; labelled says that it does.
+	labels   map[string]string
+	labelled bool
 }
 
 // New returns a node that does nothing before Run.
@@ -154,9 +157,26 @@ func (n *Node) Offer(report interlink.PingResponse) {
 	if report.Taints != nil {
 		n.state.taints = taintsOf(*report.Taints)
 	}
+	if n.state.labelled {
+		n.state.labels = labelsOf(report.Labels)
+	}
 	changed := !sameState(before, n.state)
 	n.mu.Unlock()
 	if changed {
+		n.changed()
+	}
+}
+
+// expectLabels takes in whether the far end offers to tell labels. Those of one that does
+// not any more are given up.
+func (n *Node) expectLabels(offered bool) {
+	n.mu.Lock()
+	given := !offered && len(n.state.labels) > 0
+	if n.state.labelled = offered; !offered {
+		n.state.labels = nil
+	}
+	n.mu.Unlock()
+	if given {
 		n.changed()
 	}
 }
@@ -200,6 +220,7 @@ func (n *Node) ping(ctx context.Context) {
 	}
 	if err == nil {
 		n.cfg.OnPing(answer)
+		n.expectLabels(answer.Has(interlink.ExtensionNodeLabels))
 		n.Offer(answer)
 	}
 	if n.judge(err) {

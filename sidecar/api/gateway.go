@@ -105,7 +105,7 @@ func supported() []interlink.Extension {
 		interlink.ExtensionExec, interlink.ExtensionAttach, interlink.ExtensionPortForward,
 		interlink.ExtensionUpdate,
 		interlink.ExtensionEvents, interlink.ExtensionStats, interlink.ExtensionEphemeral,
-		interlink.ExtensionClaims,
+		interlink.ExtensionClaims, interlink.ExtensionNodeLabels,
 	}
 }
 

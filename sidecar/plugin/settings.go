@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 	"github.com/cloudveneto/caas/sidecar/plugin/watch"
 )
@@ -65,6 +66,9 @@ type CapacitySettings struct {
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 	// Static is offered when the sidecar may not see nodes.
 	Static corev1.ResourceList `json:"static,omitempty"`
+	// Labels are keys of labels that the virtual node takes over from the nodes that
+	// count; default is accelerator, and an empty list is none.
+	Labels []string `json:"labels,omitempty"`
 }
 
 // NamespaceMode says how the namespace of a created pod is found.
@@ -109,9 +113,13 @@ func (s *Settings) CompleteFrom(at func(section string) string) error {
 	if s.Capacity.Tolerations == nil {
 		s.Capacity.Tolerations = []corev1.Toleration{{Key: "osn.infn.it/pool", Operator: corev1.TolerationOpExists}}
 	}
+	if s.Capacity.Labels == nil {
+		s.Capacity.Labels = []string{"accelerator"}
+	}
 	problems := []error{
 		s.Namespace.validate(at("namespace")), s.Policy.Validate(at("policy")),
 		amounts(at("share"), s.Share), amounts(at("capacity")+".static", s.Capacity.Static),
+		labelKeys(at("capacity")+".labels", s.Capacity.Labels),
 	}
 	for key, selector := range map[string]string{
 		at("selector"): s.Selector, at("visibleNodes"): s.VisibleNodes, at("capacity") + ".nodeSelector": s.Capacity.NodeSelector,
@@ -146,6 +154,21 @@ func amounts(at string, list corev1.ResourceList) error {
 		}
 		if prefix, _, _ := strings.Cut(string(name), "."); prefix == "requests" || prefix == "limits" {
 			problems = append(problems, fmt.Errorf("%s: %s: is the name of a quota; want that of a resource, like cpu", at, name))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// labelKeys checks which labels of nodes are told.
+func labelKeys(at string, keys []string) error {
+	var problems []error
+	for i, key := range keys {
+		issues := validation.IsQualifiedName(key)
+		if len(issues) == 0 && interlink.ReservedLabel(key) {
+			issues = []string{"a virtual node has labels of its own under kubernetes.io and k8s.io"}
+		}
+		if len(issues) > 0 {
+			problems = append(problems, fmt.Errorf("%s[%d]: %q: %s", at, i, key, issues[0]))
 		}
 	}
 	return errors.Join(problems...)
@@ -233,5 +256,6 @@ func (s *Settings) capacity() watch.CapacityConfig {
 	return watch.CapacityConfig{
 		Disabled: s.Capacity.Disabled, NodeSelector: s.Capacity.NodeSelector, Static: s.Capacity.Static,
 		Tolerations: slices.Concat(s.Capacity.Tolerations, s.Policy.Tolerations), Names: names, Share: s.Share,
+		Labels: s.Capacity.Labels,
 	}
 }

@@ -101,7 +101,7 @@ func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
 	extensions := []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
 		interlink.ExtensionUpdate,
-		interlink.ExtensionEphemeral, interlink.ExtensionStats,
+		interlink.ExtensionEphemeral, interlink.ExtensionStats, interlink.ExtensionNodeLabels,
 	}
 	if p.settings.Policy.AsksAboutClaims() {
 		extensions = append(extensions, interlink.ExtensionClaims)
@@ -114,5 +114,7 @@ func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
 			extensions = append(extensions, kind.Extension())
 		}
 	}
-	return interlink.PingResponse{Status: "ok", Resources: p.watcher.Capacity(selection), PluginExtensions: extensions}
+	return interlink.PingResponse{
+		Status: "ok", Resources: p.watcher.Capacity(selection), Labels: p.watcher.Labels(), PluginExtensions: extensions,
+	}
 }

@@ -23,6 +23,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/sidecar/plugin"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
 // reader reads one status stream.
@@ -147,7 +149,7 @@ func TestStream(t *testing.T) {
 func TestStreamTellsCapacity(t *testing.T) {
 	label := "pool"
 	s := start(t, nil)
-	s2 := startIn(t, s.admin, s.namespace, nil)
+	s2 := startIn(t, s.admin, s.namespace, func(settings *plugin.Settings) { settings.Capacity.Labels = []string{label} })
 	r := s2.watch()
 	r.next(ofType(interlink.EventSynced))
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "cap-" + s.namespace, Labels: map[string]string{label: s.namespace}}}
@@ -160,6 +162,7 @@ func TestStreamTellsCapacity(t *testing.T) {
 	event := r.next(func(e interlink.StatusEvent) bool { return e.Type == interlink.EventNode && e.Node.Resources != nil })
 	assert.NotEmpty(t, event.Node.Resources.CPU)
 	assert.NotEmpty(t, event.Node.Resources.Accelerators)
+	assert.Equal(t, map[string]string{label: s.namespace, translate.ValueLabel(label, s.namespace): "true"}, event.Node.Labels)
 }
 
 // ready plays the kubelet of a node with four CPUs and two GPUs, and the

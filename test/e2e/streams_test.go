@@ -21,17 +21,16 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/network"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 // TestOffloadStreams is what users of the remote cluster do inside pods on the
@@ -85,83 +84,19 @@ func execExitCode(t *testing.T, w *world) {
 	assert.Equal(t, hex.EncodeToString(sum[:])+"  -\n", string(answer), "the input arrives whole, and its end too")
 }
 
-// terminal is a pseudo terminal: what is typed at master is read by a program at tty.
-func terminal(t *testing.T) (master, tty *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = master.Close() })
-	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = tty.Close() })
-	return master, tty
-}
-
-func resize(t *testing.T, master *os.File, columns, rows uint16) {
-	t.Helper()
-	require.NoError(t, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: rows}))
-}
-
-// screen collects what a terminal shows.
-type screen struct {
-	t     *testing.T
-	lines chan string
-}
-
-func watchScreen(t *testing.T, master *os.File) *screen {
-	t.Helper()
-	s := &screen{t: t, lines: make(chan string, 1000)}
-	go func() {
-		defer close(s.lines)
-		for scanner := bufio.NewScanner(master); scanner.Scan(); {
-			s.lines <- scanner.Text()
-		}
-	}()
-	return s
-}
-
-// await waits for a line that matches.
-func (s *screen) await(pattern string) {
-	s.t.Helper()
-	limit := time.NewTimer(30 * time.Second).C
-	var seen []string
-	for {
-		select {
-		case line, open := <-s.lines:
-			seen = append(seen, line)
-			if regexp.MustCompile(pattern).MatchString(line) {
-				return
-			}
-			require.True(s.t, open, "the terminal ended without %q: %q", pattern, seen)
-		case <-limit:
-			require.Fail(s.t, "not shown", "%q in %q", pattern, seen)
-		}
-	}
-}
-
 func execTerminal(t *testing.T, w *world) {
-	master, tty := terminal(t)
-	resize(t, master, 101, 31)
+	terminal := labtest.NewTerminal(t)
+	terminal.Resize(101, 31)
 	command := w.command(t.Context(), t, "exec", "-it", "session", "--", "sh")
-	command.Stdin, command.Stdout, command.Stderr = tty, tty, tty
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	require.NoError(t, command.Start())
-	shown := watchScreen(t, master)
-	kind := func(line string) {
-		_, err := io.WriteString(master, line+"\n")
-		require.NoError(t, err)
-	}
-	kind("tty; stty size")
-	shown.await(`/dev/pts/`)
-	shown.await(`^31 101\b`)
-	resize(t, master, 132, 50)
+	terminal.Run(command)
+	terminal.Type("tty; stty size")
+	terminal.Await(`/dev/pts/`)
+	terminal.Await(`^31 101\b`)
+	terminal.Resize(132, 50)
 	// The size arrives behind what is typed, so it is asked for until it is there.
-	kind("until stty size | grep -q '^50 132'; do sleep 0.1; done; echo size is $(stty size).")
-	shown.await(`^size is 50 132\.`)
-	kind("exit 7")
+	terminal.Type("until stty size | grep -q '^50 132'; do sleep 0.1; done; echo size is $(stty size).")
+	terminal.Await(`^size is 50 132\.`)
+	terminal.Type("exit 7")
 	var ended *exec.ExitError
 	require.ErrorAs(t, command.Wait(), &ended)
 	assert.Equal(t, 7, ended.ExitCode())

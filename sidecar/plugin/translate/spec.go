@@ -130,8 +130,16 @@ func (t *translation) nodeSelector(from *corev1.PodSpec) map[string]string {
 			selector[key] = value
 		}
 	}
-	if len(from.NodeSelector) > len(selector) {
-		left := beyond(slices.Sorted(maps.Keys(from.NodeSelector)), slices.Collect(maps.Keys(selector)))
+	kept := slices.Collect(maps.Keys(selector))
+	for _, key := range slices.Sorted(maps.Keys(from.NodeSelector)) {
+		if theirs, wanted, ok := labelOfValue(keep, key, from.NodeSelector[key]); ok {
+			selector[theirs] = wanted
+			kept = append(kept, key)
+			t.mapped("spec.nodeSelector", key+" to "+theirs+"="+wanted)
+		}
+	}
+	if len(from.NodeSelector) > len(kept) {
+		left := beyond(slices.Sorted(maps.Keys(from.NodeSelector)), kept)
 		t.dropped("spec.nodeSelector", "labels of the origin's nodes: "+strings.Join(left, ", "))
 	}
 	t.placed(selector)

@@ -32,6 +32,8 @@ type CapacityConfig struct {
 	Share corev1.ResourceList
 	// Names maps target resource names to those of the origin.
 	Names map[corev1.ResourceName]corev1.ResourceName
+	// Labels are the keys of the nodes' labels that the virtual node has, too.
+	Labels []string
 
 	selector labels.Selector
 }

@@ -21,7 +21,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -64,18 +63,8 @@ func newWorld(ctx context.Context, logf func(string, ...any)) (*world, error) {
 		return nil, err
 	}
 	w := &world{lab: l}
-	for name, client := range map[string]**kubernetes.Clientset{lab.AF: &w.af, lab.CaaS: &w.caas} {
-		cluster, err := l.Cluster(name)
-		if err != nil {
-			return nil, err
-		}
-		config, err := cluster.RESTConfig()
-		if err != nil {
-			return nil, err
-		}
-		if *client, err = kubernetes.NewForConfig(config); err != nil {
-			return nil, err
-		}
+	if w.af, w.caas, err = labtest.Clients(l); err != nil {
+		return nil, err
 	}
 	bin, err := labtest.Bin()
 	if err != nil {
@@ -128,11 +117,5 @@ func (w *world) kubectl(ctx context.Context, t *testing.T, args ...string) strin
 // eventually waits until done says true; the text beside it says how things stand.
 func eventually(ctx context.Context, t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	state := ""
-	err := wait.PollUntilContextTimeout(ctx, 250*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		finished, now := done()
-		state = now
-		return finished, nil
-	})
-	require.NoError(t, err, "%s; last seen: %s", what, state)
+	labtest.Eventually(ctx, t, patience, what, done)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/offload"
 	"github.com/cloudveneto/caas/internal/lab/proc"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 // further are those beside the twenty.
@@ -143,7 +144,7 @@ func (r *room) startKubelet(t *testing.T, cluster, node string, index int, chang
 	require.NoError(t, err)
 	settings := map[string]any{}
 	require.NoError(t, yaml.Unmarshal(content, &settings))
-	merge(settings, change)
+	labtest.Merge(settings, change)
 	settings["OpsAddress"] = fmt.Sprintf("127.0.0.1:%d", 3400+index)
 	content, err = yaml.Marshal(settings)
 	require.NoError(t, err)

@@ -23,12 +23,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -139,7 +139,7 @@ func (w *world) openPaths(ctx context.Context, programs string) error {
 			return err
 		}
 		*one.path = path
-		if err := errors.Join(path.StopAll(ctx), settle(path, one.extra), ownAuthority(path)); err != nil {
+		if err := errors.Join(path.StopAll(ctx), labtest.Settle(path, one.extra), ownAuthority(path)); err != nil {
 			return err
 		}
 	}
@@ -181,35 +181,6 @@ func (w *world) setSiteApart(ctx context.Context) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:"true"}},"spec":{"taints":[{"key":%q,"value":"true","effect":"NoSchedule"}]}}`, siteLabel, siteLabel)
 	_, err := w.caas.CoreV1().Nodes().Patch(ctx, siteMachine, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	return err
-}
-
-// settle merges further settings into the configuration of a path's sidecar.
-func settle(path *offload.Path, extra map[string]any) error {
-	file := filepath.Join(path.Dir(), "sidecar.yaml")
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	settings := map[string]any{}
-	if err := yaml.Unmarshal(content, &settings); err != nil {
-		return err
-	}
-	merge(settings, extra)
-	if content, err = yaml.Marshal(settings); err != nil {
-		return err
-	}
-	return os.WriteFile(file, content, 0o600)
-}
-
-func merge(into, from map[string]any) {
-	for key, value := range from {
-		below, isMap := value.(map[string]any)
-		if known, both := into[key].(map[string]any); isMap && both {
-			merge(known, below)
-			continue
-		}
-		into[key] = value
-	}
 }
 
 // binDir is where make build put the programs.
