@@ -66,8 +66,10 @@ type file struct {
 	// Listen is unix:///path or host:port.
 	Listen string `json:"listen,omitempty"`
 	// OpsListen serves health and metrics; empty for none.
-	OpsListen string   `json:"opsListen,omitempty"`
-	TLS       *tlsFile `json:"tls,omitempty"`
+	OpsListen string `json:"opsListen,omitempty"`
+	// Pprof serves Go profiles there, too.
+	Pprof bool     `json:"pprof,omitempty"`
+	TLS   *tlsFile `json:"tls,omitempty"`
 	// QPS and Burst limit requests to the target cluster; -1, the default, is no
 	// limit of the sidecar's own.
 	QPS   float32 `json:"qps,omitempty"`

@@ -53,7 +53,7 @@ func serve(ctx context.Context, settings *file, all []served) error {
 		return err
 	}
 	servers, err := service.WithOps(server, httpserver.OpsConfig{
-		Address: settings.OpsListen, Ready: front.Ready, Partly: front.partly, Registry: registry,
+		Address: settings.OpsListen, Ready: front.Ready, Partly: front.partly, Registry: registry, Pprof: settings.Pprof,
 	})
 	if err != nil {
 		return err

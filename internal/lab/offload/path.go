@@ -38,6 +38,10 @@ type Config struct {
 	// NodeSelector and Tolerations place offloaded pods on some of the caas cluster's nodes.
 	NodeSelector map[string]string
 	Tolerations  []corev1.Toleration
+	// Detour has each process call the next at an address of Links, where somebody MUST stand between the two.
+	Detour bool
+	// Pprof has the processes serve Go profiles.
+	Pprof bool
 }
 
 // Path is an offloading path whose files are written.
