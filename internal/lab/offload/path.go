@@ -170,3 +170,8 @@ func (p *Path) spec(component string) proc.Spec {
 	}
 	return spec
 }
+
+// Process is one of the three processes.
+func (p *Path) Process(component string) (*proc.Process, error) {
+	return p.Lab.Process(p.process(component))
+}

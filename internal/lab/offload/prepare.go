@@ -188,6 +188,9 @@ func (p *Path) AwaitReady(ctx context.Context) error {
 	}
 }
 
+// Ready tells whether a node is.
+func Ready(node *corev1.Node) bool { return readyCondition(node).Status == corev1.ConditionTrue }
+
 // readyCondition is the node's Ready condition, or an empty one.
 func readyCondition(node *corev1.Node) corev1.NodeCondition {
 	for _, condition := range node.Status.Conditions {
