@@ -118,6 +118,8 @@ func (l *load) work(ctx context.Context) error {
 		case errors.Is(err, errNothing):
 		case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 			l.count("too late or too early")
+		case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err), errors.Is(err, context.DeadlineExceeded):
+			l.count("not answered") // by the origin itself, on a busy machine
 		default:
 			return fmt.Errorf("%s: %w", one.name, err)
 		}

@@ -25,7 +25,7 @@ type Config struct {
 	Seed uint64
 	// Duration is how long there are load and faults.
 	Duration time.Duration
-	// Patience bounds the wait for what has to come afterwards; default 3 minutes.
+	// Patience bounds the wait for what has to come afterwards; default 5 minutes.
 	Patience time.Duration
 	// Profiles is where heap and goroutine profiles of the programs are left at the end; none without it.
 	Profiles string
@@ -34,7 +34,7 @@ type Config struct {
 }
 
 const (
-	defaultPatience = 3 * time.Minute
+	defaultPatience = 5 * time.Minute
 	sayEvery        = 15 * time.Second
 	pollEvery       = 500 * time.Millisecond
 )
@@ -171,10 +171,14 @@ func (r *run) agree(ctx context.Context) error {
 // empty removes all load and waits until nothing is left at either end.
 func (r *run) empty(ctx context.Context) error {
 	began := time.Now()
-	if err := r.load.remove(ctx); err != nil {
-		return err
-	}
+	removed := false
 	differences, err := r.until(ctx, func() ([]Difference, error) {
+		if !removed {
+			if err := r.load.remove(ctx); err != nil {
+				return nil, err
+			}
+			removed = true
+		}
 		seen, err := r.look(ctx)
 		if err != nil {
 			return nil, err
@@ -189,22 +193,30 @@ func (r *run) empty(ctx context.Context) error {
 	return nil
 }
 
-// until asks until there is no difference, or patience is at its end; then it returns the last ones.
+// until asks until there is no difference, or patience is at its end; then it returns the last ones. A cluster on a busy
+// machine may leave a question unanswered; it is asked again.
 func (r *run) until(ctx context.Context, differences func() ([]Difference, error)) ([]Difference, error) {
 	began, said := time.Now(), time.Now()
 	for {
 		found, err := differences()
-		if err != nil || len(found) == 0 || time.Since(began) > r.Patience {
+		if err == nil && len(found) == 0 || time.Since(began) > r.Patience {
 			return found, err
 		}
 		if time.Since(said) >= sayEvery {
-			r.Say("  %4s: %d to go, such as: %s", time.Since(r.began).Round(time.Second), len(found), found[0].What)
+			r.Say("  %4s: %s", time.Since(r.began).Round(time.Second), toGo(found, err))
 			said = time.Now()
 		}
 		if !pause(ctx, pollEvery) {
 			return found, ctx.Err()
 		}
 	}
+}
+
+func toGo(found []Difference, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d to go, such as: %s", len(found), found[0].What)
 }
 
 // maxShown bounds how many differences a failure shows with their histories.
