@@ -58,6 +58,8 @@ type Fault struct {
 	// CutBefore cuts the connection before, CutAfter after the request has taken effect.
 	CutBefore bool
 	CutAfter  bool
+	// Silent takes the request and never answers.
+	Silent bool
 }
 
 // Far is a far end.
@@ -72,6 +74,8 @@ type Far struct {
 	down     bool
 	creates  map[types.UID]int
 	streams  map[chan interlink.StatusEvent]bool
+	// breaking cuts streams where they would end in good order.
+	breaking bool
 	tombs    map[types.UID]bool
 }
 
@@ -112,7 +116,7 @@ func (f *Far) Client(t *testing.T) *interlink.Client {
 	require.NoError(t, err)
 	t.Cleanup(transport.CloseIdleConnections)
 	client, err := interlink.NewClient(interlink.ClientConfig{
-		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: 10 * time.Second,
+		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: time.Minute,
 	})
 	require.NoError(t, err)
 	return client
@@ -148,6 +152,14 @@ func (f *Far) Disconnect() {
 		close(stream)
 		delete(f.streams, stream)
 	}
+}
+
+// Break cuts all status streams.
+func (f *Far) Break() {
+	f.mu.Lock()
+	f.breaking = true
+	f.mu.Unlock()
+	f.Disconnect()
 }
 
 // Streams is the number of open status streams.
