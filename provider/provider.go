@@ -169,6 +169,8 @@ type Provider struct {
 	// work brings pods further; dirty reports their status to the origin.
 	work  workqueue.TypedRateLimitingInterface[types.UID]
 	dirty workqueue.TypedDelayingInterface[types.UID]
+	// attempts are the steps that work is at.
+	attempts attempts
 	// follower knows the versions of the objects that pods reference; nil without Metadata.
 	follower *follow.Follower
 	// features is nil until the far end answered its first ping.

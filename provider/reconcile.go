@@ -54,7 +54,9 @@ func (p *Provider) workLoop(ctx context.Context) {
 
 func (p *Provider) workOn(ctx context.Context, uid types.UID) {
 	defer p.work.Done(uid)
-	result := p.reconcile(ctx, uid)
+	attempt, done := p.attempts.begin(ctx)
+	result := p.reconcile(attempt, uid)
+	done()
 	switch {
 	case ctx.Err() != nil:
 	case result.err != nil:

@@ -38,6 +38,9 @@ func (p *Provider) statusLoop(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if broken(err) {
+			p.attempts.giveUp()
+		}
 		if synced {
 			pause = firstRetry
 		}

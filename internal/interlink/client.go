@@ -213,6 +213,7 @@ func (c *Client) send(ctx context.Context, operation, method, path string, messa
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
+		c.distrust()
 		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
 	if answer.StatusCode != http.StatusOK {
@@ -221,6 +222,10 @@ func (c *Client) send(ctx context.Context, operation, method, path string, messa
 	}
 	return answer, nil
 }
+
+// distrust has no request use a connection that was kept: if one of them is dead, without a word of its far end, the others
+// may be as well, and each would cost a timeout.
+func (c *Client) distrust() { c.http.CloseIdleConnections() }
 
 func statusError(operation string, answer *http.Response) error {
 	// A cut body leaves a shorter message; the status code is what counts.

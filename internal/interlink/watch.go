@@ -63,6 +63,7 @@ func (c *Client) Watch(ctx context.Context, request WatchRequest, handle func(St
 		watchdog.Reset(silence)
 	}
 	if err := lines.Err(); err != nil {
+		c.distrust()
 		return causeOf(ctx, fmt.Errorf("status stream: %w", err))
 	}
 	return io.EOF

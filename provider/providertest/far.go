@@ -60,6 +60,8 @@ type Fault struct {
 	CutAfter  bool
 	// Hold, if not nil, keeps the request back until it is closed, and has it served then.
 	Hold <-chan struct{}
+	// Silent takes the request and never answers.
+	Silent bool
 }
 
 // Far is a far end.
@@ -74,6 +76,8 @@ type Far struct {
 	down     bool
 	creates  map[types.UID]int
 	streams  map[chan interlink.StatusEvent]bool
+	// breaking cuts streams where they would end in good order.
+	breaking bool
 	tombs    map[types.UID]bool
 }
 
@@ -114,7 +118,7 @@ func (f *Far) Client(t *testing.T) *interlink.Client {
 	require.NoError(t, err)
 	t.Cleanup(transport.CloseIdleConnections)
 	client, err := interlink.NewClient(interlink.ClientConfig{
-		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: 10 * time.Second,
+		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: time.Minute,
 	})
 	require.NoError(t, err)
 	return client
@@ -150,6 +154,14 @@ func (f *Far) Disconnect() {
 		close(stream)
 		delete(f.streams, stream)
 	}
+}
+
+// Break cuts all status streams.
+func (f *Far) Break() {
+	f.mu.Lock()
+	f.breaking = true
+	f.mu.Unlock()
+	f.Disconnect()
 }
 
 // Streams is the number of open status streams.

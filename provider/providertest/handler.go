@@ -47,6 +47,8 @@ func (f *Far) handler() http.Handler {
 			}
 		case down || (fault != nil && fault.CutBefore):
 			cut(w)
+		case fault != nil && fault.Silent:
+			<-r.Context().Done()
 		case fault != nil && fault.CutAfter && ok:
 			serve(&discard{header: http.Header{}}, r, body)
 			cut(w)
@@ -285,7 +287,16 @@ func (f *Far) watch(w http.ResponseWriter, r *http.Request, _ []byte) {
 		case <-r.Context().Done():
 			return
 		case event, open := <-stream:
-			if !open || send(w, event) != nil {
+			if !open {
+				f.mu.Lock()
+				breaking := f.breaking
+				f.mu.Unlock()
+				if breaking {
+					cut(w)
+				}
+				return
+			}
+			if send(w, event) != nil {
 				return
 			}
 			if len(stream) == 0 {

@@ -104,6 +104,7 @@ func (p *plugin) send(ctx context.Context, x *exchange, m message) (*http.Respon
 	}
 	answer, err := p.http.Do(request)
 	if err != nil {
+		p.http.CloseIdleConnections() // they may be as dead as this one
 		return nil, unreachable(ctx, err)
 	}
 	if answer.StatusCode == http.StatusOK {
