@@ -130,7 +130,8 @@ func TestInformerSeesAClusterGoBack(t *testing.T) {
 	informer := pods.Informer()
 	factory.Start(t.Context().Done())
 	t.Cleanup(factory.Shutdown)
-	require.Eventually(t, informer.HasSynced, 20*time.Second, 10*time.Millisecond)
+	// Between the question and the watch no cluster can be replaced: whoever asks has a connection to it.
+	require.Eventually(t, func() bool { return informer.HasSynced() && c.watches() > 0 }, 20*time.Second, 10*time.Millisecond)
 	c.set(100, "old")
 	assert.Eventually(t, func() bool { return len(informer.GetStore().List()) == 1 }, 20*time.Second, 10*time.Millisecond)
 }
