@@ -103,7 +103,7 @@ Pprof: {Enabled: true, Port: "0"}
 			return err == nil && code == http.StatusOK && body == `{"status":"ok"}`
 		}, 20*time.Second, 50*time.Millisecond, process.String())
 		require.Eventually(t, func() bool { return strings.Count(process.String(), "server is listening") == 3 }, 5*time.Second, 20*time.Millisecond)
-		code, text, err := ask(t, http.DefaultClient, http.MethodGet, "http://"+ops+"/debug/pprof/cmdline")
+		code, text, err := ask(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, http.MethodGet, "http://"+ops+"/debug/pprof/cmdline")
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusOK, code)
 		assert.Contains(t, text, "--pprof")

@@ -38,31 +38,43 @@ func (f *Far) handler() http.Handler {
 		if !ok {
 			serve, ok = f.ofPod(r.URL.Path)
 		}
+		if !ok {
+			serve = func(w http.ResponseWriter, r *http.Request, _ []byte) { http.NotFound(w, r) }
+		}
+		answer := func(w http.ResponseWriter) { serve(w, r, body) }
 		switch {
-		case !down && fault != nil && fault.Hold != nil && ok:
-			select {
-			case <-fault.Hold:
-				serve(w, r, body)
-			case <-r.Context().Done():
-			}
-		case down || (fault != nil && fault.CutBefore):
-			cut(w)
-		case fault != nil && fault.Silent:
-			<-r.Context().Done()
-		case fault != nil && fault.CutAfter && ok:
-			serve(&discard{header: http.Header{}}, r, body)
+		case down:
 			cut(w)
 		case fault != nil:
-			if fault.Refuse {
-				w.Header().Set(interlink.HeaderRefusal, "true")
-			}
-			http.Error(w, fault.Message, fault.Code)
-		case !ok:
-			http.NotFound(w, r)
+			fault.answer(w, r, answer)
 		default:
-			serve(w, r, body)
+			answer(w)
 		}
 	})
+}
+
+// answer answers a request in place of the one that would.
+func (f *Fault) answer(w http.ResponseWriter, r *http.Request, rightly func(http.ResponseWriter)) {
+	switch {
+	case f.CutBefore:
+		cut(w)
+	case f.CutAfter:
+		rightly(&discard{header: http.Header{}})
+		cut(w)
+	case f.Silent:
+		<-r.Context().Done()
+	case f.Hold != nil:
+		select {
+		case <-f.Hold:
+			rightly(w)
+		case <-r.Context().Done():
+		}
+	default:
+		if f.Refuse {
+			w.Header().Set(interlink.HeaderRefusal, "true")
+		}
+		http.Error(w, f.Message, f.Code)
+	}
 }
 
 // ofPod finds the route of an extension that is about one pod.
@@ -282,28 +294,35 @@ func (f *Far) watch(w http.ResponseWriter, r *http.Request, _ []byte) {
 		f.mu.Unlock()
 	}()
 	w.Header().Set("Content-Type", interlink.ContentTypeStream)
+	if f.relay(w, r, stream) && f.breaks() {
+		cut(w)
+	}
+}
+
+// relay writes what comes, and tells whether no more does.
+func (f *Far) relay(w http.ResponseWriter, r *http.Request, stream <-chan interlink.StatusEvent) (ended bool) {
 	for {
 		select {
 		case <-r.Context().Done():
-			return
+			return false
 		case event, open := <-stream:
 			if !open {
-				f.mu.Lock()
-				breaking := f.breaking
-				f.mu.Unlock()
-				if breaking {
-					cut(w)
-				}
-				return
+				return true
 			}
 			if send(w, event) != nil {
-				return
+				return false
 			}
 			if len(stream) == 0 {
 				_ = http.NewResponseController(w).Flush()
 			}
 		}
 	}
+}
+
+func (f *Far) breaks() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.breaking
 }
 
 // send writes one line of the stream.

@@ -36,27 +36,11 @@ func labelsOf(reported map[string]string) map[string]string {
 // remembered. Configured labels go before the far end's, and so do labels that somebody
 // else has set.
 func (n *Node) wantedLabels(server *corev1.Node) (labels map[string]any, note string) {
-	own, told := n.labels(), n.snapshot().labels
+	own := n.labels()
 	note = server.Annotations[annotationLabels]
 	var earlier []string
 	_ = json.Unmarshal([]byte(note), &earlier) // nothing is remembered otherwise
-	labels = map[string]any{}
-	ours := []string{} // not nil, which would be encoded as null
-	for _, key := range slices.Sorted(maps.Keys(told)) {
-		value, taken := server.Labels[key]
-		if _, configured := own[key]; configured || taken && !slices.Contains(earlier, key) {
-			continue
-		}
-		ours = append(ours, key)
-		if !taken || value != told[key] {
-			labels[key] = told[key]
-		}
-	}
-	for _, key := range earlier {
-		if _, taken := server.Labels[key]; taken && !slices.Contains(ours, key) {
-			labels[key] = nil
-		}
-	}
+	labels, ours := changes(server.Labels, own, n.snapshot().labels, earlier)
 	for key, value := range own {
 		if before, taken := server.Labels[key]; !taken || before != value {
 			labels[key] = value
@@ -72,4 +56,25 @@ func (n *Node) wantedLabels(server *corev1.Node) (labels map[string]any, note st
 		return labels, note
 	}
 	return labels, string(encoded)
+}
+
+// changes are those of the far end's labels that are to be written or taken away, and ours are all that it has.
+func changes(present, own, told map[string]string, earlier []string) (labels map[string]any, ours []string) {
+	labels, ours = map[string]any{}, []string{} // not nil, which would be encoded as null
+	for _, key := range slices.Sorted(maps.Keys(told)) {
+		value, taken := present[key]
+		if _, configured := own[key]; configured || taken && !slices.Contains(earlier, key) {
+			continue
+		}
+		ours = append(ours, key)
+		if !taken || value != told[key] {
+			labels[key] = told[key]
+		}
+	}
+	for _, key := range earlier {
+		if _, taken := present[key]; taken && !slices.Contains(ours, key) {
+			labels[key] = nil
+		}
+	}
+	return labels, ours
 }

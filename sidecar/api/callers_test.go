@@ -37,11 +37,12 @@ func TestCallersAreTold(t *testing.T) {
 		PluginURL: plugin.URL, Registry: registry, Limits: api.Limits{RequestsPerClient: 1},
 		Authenticate: func(r *http.Request) (string, error) { return r.Header.Get("From"), nil },
 	})
+	caller := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	ask := func(client string) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, base+interlink.PathDelete, strings.NewReader(`{"metadata":{"uid":"u"}}`))
 		if assert.NoError(t, err) {
 			request.Header.Set("From", client)
-			answer, err := http.DefaultClient.Do(request)
+			answer, err := caller.Do(request)
 			if assert.NoError(t, err) {
 				assert.NoError(t, answer.Body.Close())
 			}

@@ -100,7 +100,7 @@ func (p *Proxy) listen(ctx context.Context) error {
 	p.mu.Lock()
 	p.listener = listener
 	p.mu.Unlock()
-	p.running.Go(func() { p.accept(listener) })
+	p.running.Go(func() { p.accept(listener) }) //nolint:contextcheck // connections share the life of the proxy
 	return nil
 }
 

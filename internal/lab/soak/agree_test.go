@@ -100,10 +100,14 @@ func TestExcess(t *testing.T) {
 		want   []string
 	}{
 		"flat": {soak.Memory{Before: soak.Held{Heap: 20 * mib, Goroutines: 100}, After: soak.Held{Heap: 22 * mib, Goroutines: 120}}, nil},
-		"heap": {soak.Memory{Program: "one", Before: soak.Held{Heap: mib}, After: soak.Held{Heap: 9 * mib}, Pods: 1000},
-			[]string{"one: the heap with nothing to do, in bytes, is 9437184, and should not be above 6266880"}},
-		"goroutines": {soak.Memory{Program: "one", Before: soak.Held{Goroutines: 10}, After: soak.Held{Goroutines: 200}},
-			[]string{"one: the number of goroutines with nothing to do is 200, and should not be above 70"}},
+		"heap": {
+			soak.Memory{Program: "one", Before: soak.Held{Heap: mib}, After: soak.Held{Heap: 9 * mib}, Pods: 1000},
+			[]string{"one: the heap with nothing to do, in bytes, is 9437184, and should not be above 6266880"},
+		},
+		"goroutines": {
+			soak.Memory{Program: "one", Before: soak.Held{Goroutines: 10}, After: soak.Held{Goroutines: 200}},
+			[]string{"one: the number of goroutines with nothing to do is 200, and should not be above 70"},
+		},
 		"growth":         {soak.Memory{Program: "one", Steady: 1, Growth: soak.Held{Heap: 3 * mib}}, []string{"one: the growth of the heap, in bytes, is 3145728, and should not be above 2097152"}},
 		"growth, killed": {soak.Memory{Growth: soak.Held{Heap: 3 * mib}}, nil},
 	}

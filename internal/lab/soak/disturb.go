@@ -103,7 +103,7 @@ func (d *disturbance) link(ctx context.Context, one *link, random *rand.Rand) er
 	return nil
 }
 
-// kills kills programs and starts them again.
+// kills ends programs, as a crash does, and starts them again.
 func (d *disturbance) kills(ctx context.Context, random *rand.Rand) error {
 	components := d.world.path.Components()
 	until := time.Now().Add(d.kill)

@@ -184,19 +184,20 @@ func (l *ledger) write(one *life, end string, pod *corev1.Pod, event string) {
 
 // describe says in one line how a pod is.
 func describe(pod *corev1.Pod) string {
-	text := fmt.Sprintf("%s ready=%s", pod.Status.Phase, ready(pod))
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s ready=%s", pod.Status.Phase, ready(pod))
 	if pod.Status.Reason != "" {
-		text += fmt.Sprintf(" (%s: %s)", pod.Status.Reason, pod.Status.Message)
+		fmt.Fprintf(&text, " (%s: %s)", pod.Status.Reason, pod.Status.Message)
 	}
 	for i := range pod.Status.ContainerStatuses {
 		if waiting := pod.Status.ContainerStatuses[i].State.Waiting; waiting != nil {
-			text += fmt.Sprintf(" %s waits (%s: %s)", pod.Status.ContainerStatuses[i].Name, waiting.Reason, waiting.Message)
+			fmt.Fprintf(&text, " %s waits (%s: %s)", pod.Status.ContainerStatuses[i].Name, waiting.Reason, waiting.Message)
 		}
 	}
 	if pod.DeletionTimestamp != nil {
-		text += fmt.Sprintf(" ending, finalizers %v", pod.Finalizers)
+		fmt.Fprintf(&text, " ending, finalizers %v", pod.Finalizers)
 	}
-	return text + " v" + pod.ResourceVersion
+	return text.String() + " v" + pod.ResourceVersion
 }
 
 func ready(pod *corev1.Pod) corev1.ConditionStatus {

@@ -56,7 +56,7 @@ func TestMisreported(t *testing.T) {
 func TestLedger(t *testing.T) {
 	t.Parallel()
 	ledger := soak.NewLedger()
-	near := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod", UID: "one"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+	near := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "worker", UID: "one"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
 	far := func(uid types.UID) *corev1.Pod {
 		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "far", UID: uid, Labels: map[string]string{"offload.infn.it/uid": "one"}}}
 	}
@@ -74,7 +74,7 @@ func TestLedger(t *testing.T) {
 	near.Status.Phase = corev1.PodFailed
 	ledger.Near(near, false)
 	require.Len(t, ledger.Wrong(), 1)
-	for _, part := range []string{"pod pod (one) at the origin is said to have failed", "target gone", "something is disturbed"} {
+	for _, part := range []string{"pod worker (one) at the origin is said to have failed", "target gone", "something is disturbed"} {
 		assert.Contains(t, ledger.Wrong()[0], part)
 	}
 	for i := range 1000 {

@@ -77,7 +77,7 @@ func Run(ctx context.Context, config Config) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("soak: %w", err)
 	}
-	defer w.close()
+	defer w.close() //nolint:contextcheck // it has to end things when the context is done
 	r := &run{Config: config, world: w, began: time.Now()}
 	err = r.run(ctx)
 	if failure := r.failure(err); failure != nil {
@@ -241,22 +241,22 @@ func (r *run) failure(err error) error {
 	if len(problems) == 0 {
 		return nil
 	}
-	return &Failure{Seed: r.Seed, Problems: problems, Err: err}
+	return &FailureError{Seed: r.Seed, Problems: problems, Err: err}
 }
 
-// Failure says what a run found.
-type Failure struct {
+// FailureError says what a run found.
+type FailureError struct {
 	Seed     uint64
 	Problems []string
 	// Err is what ended the run early, or nil.
 	Err error
 }
 
-func (f *Failure) Error() string {
+func (f *FailureError) Error() string {
 	return fmt.Sprintf("soak with seed %d:\n%s", f.Seed, strings.Join(f.Problems, "\n"))
 }
 
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *FailureError) Unwrap() error { return f.Err }
 
 func (r *run) result() *Result {
 	result := &Result{Agreed: r.agreed, Emptied: r.emptied}

@@ -54,7 +54,7 @@ type link struct {
 func open(ctx context.Context, config Config) (*world, error) {
 	w := &world{lab: config.Lab, ending: context.WithoutCancel(ctx)}
 	if err := w.make(ctx, config); err != nil {
-		w.close()
+		w.close() //nolint:contextcheck // likewise if that was why
 		return nil, err
 	}
 	return w, nil
@@ -137,7 +137,7 @@ func (w *world) stand(ctx context.Context, seed uint64) error {
 	}
 	for i, one := range links {
 		proxy, err := fault.Start(ctx, fault.Config{
-			Seed:   seed + uint64(i), //nolint:gosec // a handful
+			Seed:   seed + uint64(i),
 			Listen: func(ctx context.Context) (net.Listener, error) { return w.listen(ctx, one) },
 			Dial:   func(ctx context.Context) (net.Conn, error) { return w.dial(ctx, one) },
 		})

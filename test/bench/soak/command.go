@@ -121,7 +121,7 @@ func (o *options) soak(ctx context.Context, report *bench.Report) (err error) {
 	result, err := soak.Run(ctx, soak.Config{
 		Lab: l, BinDir: programs, Seed: o.seed, Duration: o.duration, Profiles: o.profiles, Say: o.say,
 	})
-	var failure *soak.Failure
+	var failure *soak.FailureError
 	if err == nil || errors.As(err, &failure) && failure.Err == nil {
 		tell(report, o.duration, result, failure)
 	}
@@ -135,7 +135,7 @@ func (o *options) say(format string, args ...any) {
 const mib = 1 << 20
 
 // tell adds the figures of a run that came to its end. Their names have no seed: figures are compared with each other.
-func tell(report *bench.Report, duration time.Duration, result *soak.Result, failure *soak.Failure) {
+func tell(report *bench.Report, duration time.Duration, result *soak.Result, failure *soak.FailureError) {
 	problems := 0
 	if failure != nil {
 		problems = len(failure.Problems)
