@@ -137,7 +137,7 @@ func TestOneTraceThroughAllPrograms(t *testing.T) {
 
 	way := []string{
 		"apiserver Create", "interlink-sidecar HTTP POST", "interlink-sidecar plugin /create", "interlink-api HTTP POST",
-		"interlink-api interlink-api /create", "virtual-kubelet HTTP POST", "virtual-kubelet create pod",
+		"interlink-api " + "interlink-api /create", "virtual-kubelet HTTP POST", "virtual-kubelet create pod",
 	}
 	var root telemetrytest.Span
 	var came []string

@@ -62,7 +62,7 @@ func (s *server) call(method, path, token string, body any) (int, []byte) {
 	if token != "" {
 		request.Header.Set("Authorization", "token "+token)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	require.NoError(s.t, err)
 	defer func() { _ = answer.Body.Close() }()
 	data, err := io.ReadAll(answer.Body)

@@ -129,7 +129,7 @@ func (w *world) startPath(ctx context.Context) error {
 
 // makeHome makes the volume with the user's files and the example's claim of it.
 func (w *world) makeHome(ctx context.Context) error {
-	if err := errors.Join(os.MkdirAll(w.home, 0o755), os.Chown(w.home, userID, userID)); err != nil { //nolint:gosec // the server's user reads it
+	if err := errors.Join(os.MkdirAll(w.home, 0o755), os.Chown(w.home, userID, userID)); err != nil {
 		return err
 	}
 	var claim corev1.PersistentVolumeClaim

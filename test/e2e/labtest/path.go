@@ -41,7 +41,7 @@ func Clients(l *lab.Lab) (af, caas *kubernetes.Clientset, err error) {
 // Settle merges further settings into the configuration of a path's sidecar, which is not running yet.
 func Settle(path *offload.Path, extra map[string]any) error {
 	file := filepath.Join(path.Dir(), "sidecar.yaml")
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(filepath.Clean(file))
 	if err != nil {
 		return err
 	}
