@@ -19,12 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -328,13 +328,7 @@ func rest(ctx context.Context, d time.Duration) {
 // eventually waits until done says true; the text beside it says how things stand.
 func eventually(ctx context.Context, t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	state := ""
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		finished, now := done()
-		state = now
-		return finished, nil
-	})
-	require.NoError(t, err, "%s; last seen: %s", what, state)
+	labtest.Eventually(ctx, t, patience, what, done)
 }
 
 func quantity(text string) resource.Quantity { return resource.MustParse(text) }

@@ -22,11 +22,11 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 const (
@@ -212,11 +212,5 @@ func (w *world) there(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 // eventually waits until done says true; the text beside it says how things stand.
 func eventually(t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	state := ""
-	err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		finished, now := done()
-		state = now
-		return finished, nil
-	})
-	require.NoError(t, err, "%s; last seen: %s", what, state)
+	labtest.Eventually(t.Context(), t, patience, what, done)
 }
