@@ -181,6 +181,8 @@ type Provider struct {
 	// answered has an element after a ping that was answered.
 	answered chan struct{}
 	ready    atomic.Bool
+	// inStep is true while the status stream tells of everything that happens.
+	inStep atomic.Bool
 
 	mu     sync.Mutex
 	notify func(*corev1.Pod)

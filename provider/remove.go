@@ -59,7 +59,7 @@ func (p *Provider) remove(ctx context.Context, e *entry, far *features) step {
 
 // askToDelete sends the delete until the far end has taken it.
 func (p *Provider) askToDelete(ctx context.Context, e *entry, far *features) step {
-	begun := time.Now()
+	begun, told := time.Now(), p.inStep.Load()
 	p.table.change(e.uid, func(e *entry) {
 		if e.deleteSent.IsZero() {
 			e.deleteSent = begun
@@ -73,7 +73,11 @@ func (p *Provider) askToDelete(ctx context.Context, e *entry, far *features) ste
 	}
 	p.metrics.deletes.Observe(time.Since(begun).Seconds())
 	logging.From(ctx).Debug("pod deletion accepted by the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid)
-	p.table.change(e.uid, func(e *entry) { e.deleteAcked, e.deleteSent, e.failures = true, time.Now(), 0 })
+	p.table.change(e.uid, func(e *entry) {
+		e.deleteAcked, e.deleteSent, e.failures = true, time.Now(), 0
+		// A stream that began meanwhile may not know of a pod that is gone already.
+		e.suspect = e.suspect || !told
+	})
 	if !far.stream {
 		return p.gone(ctx, e)
 	}

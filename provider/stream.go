@@ -92,14 +92,14 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 	begun := time.Now()
 	snapshot := map[types.UID]bool{}
 	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName, Events: p.features.Load().events}
-	defer p.metrics.streams.Set(0)
+	defer p.setInStep(false)
 	err = p.cfg.FarEnd.Watch(ctx, request, func(event interlink.StatusEvent) error {
 		if event.Type == interlink.EventSynced {
 			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
 			p.applySnapshot(snapshot, begun)
 			p.hurry()
 			snapshot, synced = nil, true
-			p.metrics.streams.Set(1)
+			p.setInStep(true)
 			return nil
 		}
 		if snapshot == nil && request.Events != p.features.Load().events {
@@ -112,6 +112,15 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 		return nil
 	})
 	return synced, err
+}
+
+func (p *Provider) setInStep(now bool) {
+	p.inStep.Store(now)
+	streams := 0.
+	if now {
+		streams = 1
+	}
+	p.metrics.streams.Set(streams)
 }
 
 // hurry has tried at once what failed while the far end could not be reached, and would
@@ -257,15 +266,21 @@ func ended(e *entry) bool {
 }
 
 // applySnapshot compares the table with everything that the far end holds.
-// Pods that it accepted after the stream had begun may be missing rightly.
+// Pods that it accepted after the stream had begun may be missing rightly; if it
+// deleted them, too, nobody may ever tell that they are gone.
 func (p *Provider) applySnapshot(snapshot map[types.UID]bool, begun time.Time) {
 	var wake []types.UID
 	p.table.each(func(e *entry) {
-		if snapshot[e.uid] || (e.held == holds && !e.acceptedAt.Before(begun)) {
+		if snapshot[e.uid] {
 			return
 		}
+		late, deleted := e.held == holds && !e.acceptedAt.Before(begun), e.unwanted() && e.deleteAcked
 		switch {
-		case e.held == holds && e.unwanted() && e.deleteAcked:
+		case late && !deleted:
+			return
+		case late:
+			e.suspect = true
+		case e.held == holds && deleted:
 			e.held = heldOnce
 		case e.held == holds:
 			e.suspect = true

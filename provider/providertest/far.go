@@ -86,6 +86,8 @@ type remote struct {
 	pod      corev1.Pod
 	status   interlink.PodStatus
 	deleting bool
+	// released, if not nil, is what to end with as soon as the pod is deleted.
+	released *int32
 }
 
 // Start starts a far end that ends with the test.
@@ -271,8 +273,13 @@ func (r *remote) report() *interlink.PodStatus { return new(r.status) }
 func (f *Far) Release(uid types.UID, exitCode int32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r, ok := f.pods[uid]; ok && r.deleting {
+	r, ok := f.pods[uid]
+	switch {
+	case !ok:
+	case r.deleting:
 		f.drop(uid, exitCode)
+	default:
+		r.released = &exitCode
 	}
 }
 

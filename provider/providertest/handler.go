@@ -199,7 +199,10 @@ func (f *Far) remove(w http.ResponseWriter, _ *http.Request, body []byte) {
 	f.tombs[pod.UID] = true
 	if r, ok := f.pods[pod.UID]; ok {
 		r.deleting = true
-		if !f.options.HoldDeletes {
+		switch {
+		case r.released != nil:
+			f.drop(pod.UID, *r.released)
+		case !f.options.HoldDeletes:
 			f.drop(pod.UID, 143)
 		}
 	}
