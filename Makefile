@@ -12,6 +12,9 @@ BINARIES := caas-lab virtual-kubelet interlink-api interlink-sidecar osnode-cont
 LINT := $(GO) tool -modfile=go.tools.mod golangci-lint
 # FOCUS picks one group of e2e tests or benchmarks; empty means all of them.
 FOCUS ?=
+# SCENARIOS picks some of the offloading benchmarks, PPROF is a directory to keep profiles of them in.
+SCENARIOS ?=
+PPROF ?=
 LAB ?= demo
 
 export CGO_ENABLED ?= 0
@@ -62,13 +65,14 @@ test-race: ## Unit tests, and those on a real control plane, under the race dete
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -tags=integration -timeout=30m ./...
 
 .PHONY: e2e
-e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, osnode, drills, tenancy, login or vm picks a group (root)
+e2e: deps-cloud build ## Black-box tests on the lab; FOCUS=lab, offload, fidelity, soak, dask, jupyter, osnode, drills, tenancy, login or vm picks a group (root)
 	CAAS_BIN=$(BIN) $(GO) test -tags=e2e -count=1 -p=1 -timeout=60m -v -run '$(if $(FOCUS),(?i)^Test$(FOCUS),.)' ./test/e2e/...
 
 .PHONY: bench
-bench: deps-cloud build ## Measure; FOCUS=offload, osnode or tenancy picks a group; writes bench/out/latest.json (root)
-	@case "$(FOCUS)" in ''|offload|osnode|tenancy) ;; *) echo "FOCUS=$(FOCUS): there are offload, osnode and tenancy" >&2; exit 2 ;; esac
-	@case "$(FOCUS)" in ''|offload) $(BIN)/caas-lab bench --out bench/out/latest.json ;; esac
+bench: deps-cloud build ## Measure; FOCUS=offload, soak, osnode or tenancy picks a group, PPROF=dir keeps profiles; writes bench/out/latest.json (root)
+	@case "$(FOCUS)" in ''|offload|soak|osnode|tenancy) ;; *) echo "FOCUS=$(FOCUS): there are offload, soak, osnode and tenancy" >&2; exit 2 ;; esac
+	@case "$(FOCUS)" in ''|offload) $(BIN)/caas-lab bench --out bench/out/latest.json --scenarios "$(SCENARIOS)" --pprof "$(PPROF)" ;; esac
+	@case "$(FOCUS)" in ''|soak) $(GO) run -tags bench ./test/bench/soak --bin $(BIN) --out bench/out/latest.json ;; esac
 	@case "$(FOCUS)" in ''|osnode) $(GO) run -tags bench ./test/bench/osnode --bin $(BIN) --out bench/out/latest.json ;; esac
 	@case "$(FOCUS)" in ''|tenancy) $(GO) run -tags bench ./test/bench/tenancy --bin $(BIN) --out bench/out/latest.json ;; esac
 

@@ -19,6 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -154,21 +155,47 @@ func TestClusterRestartAndReplacement(t *testing.T) {
 	assert.Equal(t, 1, times)
 }
 
+// TestClusterClaims tells the far end of claims with the rights of a node, who learns of a pod before the Node authorizer
+// does, and with those of deploy/virtual-kubelet.
+func TestClusterClaims(t *testing.T) {
+	s := newSite(t, "node-claims", providertest.Options{Extensions: append(providertest.All(), interlink.ExtensionClaims), AutoRun: true})
+	s.claims("a")
+	s.identity = s.serviceAccount()
+	s.claims("b")
+}
+
+// claims starts the virtual kubelet, and looks at what it sends along with a pod.
+func (s *site) claims(name string) {
+	s.t.Helper()
+	_, err := s.admin.CoreV1().PersistentVolumeClaims(s.namespace).Create(s.t.Context(), &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			StorageClassName: new("ceph"), AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("5Gi")}},
+		},
+	}, metav1.CreateOptions{})
+	require.NoError(s.t, err)
+	s.up()
+	s.run(name, func(spec *corev1.PodSpec) {
+		spec.NodeName = s.name // the scheduler would wait for the claim to be bound
+		spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name},
+		}}}
+	})
+	s.untilPhase(name, corev1.PodRunning)
+	requests := s.far.Requests(interlink.PathCreate)
+	assert.Equal(s.t, []interlink.Claim{{
+		Name: name, StorageClass: "ceph", AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany},
+		VolumeMode: corev1.PersistentVolumeFilesystem, Size: new(resource.MustParse("5Gi")),
+	}}, providertest.Decode[interlink.CreateRequest](s.t, requests[len(requests)-1]).Claims)
+	s.stop()
+}
+
 // TestClusterServiceAccount runs with the rights of deploy/virtual-kubelet, and
 // no others.
 func TestClusterServiceAccount(t *testing.T) {
 	s := newSite(t, "node-e", providertest.Options{AutoRun: true})
-	manifests, err := os.ReadFile("../deploy/virtual-kubelet/rbac.yaml")
-	require.NoError(t, err)
-	for manifest := range strings.SplitSeq(string(manifests), "\n---\n") {
-		object, _, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(manifest), nil, nil)
-		require.NoError(t, err)
-		s.apply(object)
-	}
-	s.identity = s.cluster.RESTConfig()
-	s.identity.Impersonate = rest.ImpersonationConfig{
-		UserName: account, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:interlink", "system:authenticated"},
-	}
+	s.identity = s.serviceAccount()
 	s.up()
 	node, err := s.admin.CoreV1().Nodes().Get(t.Context(), s.name, metav1.GetOptions{})
 	require.NoError(t, err)
@@ -178,6 +205,23 @@ func TestClusterServiceAccount(t *testing.T) {
 	s.until("the job id is kept", func() bool { return s.pod("a").Annotations[interlink.AnnotationJobID] != "" })
 	require.NoError(t, s.admin.CoreV1().Pods(s.namespace).Delete(t.Context(), "a", metav1.DeleteOptions{}))
 	s.until("gone", func() bool { return s.pod("a") == nil && len(s.far.Held()) == 0 })
+}
+
+// serviceAccount makes the ServiceAccount of deploy/virtual-kubelet with its rights, and returns its identity.
+func (s *site) serviceAccount() *rest.Config {
+	s.t.Helper()
+	manifests, err := os.ReadFile("../deploy/virtual-kubelet/rbac.yaml")
+	require.NoError(s.t, err)
+	for manifest := range strings.SplitSeq(string(manifests), "\n---\n") {
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode([]byte(manifest), nil, nil)
+		require.NoError(s.t, err)
+		s.apply(object)
+	}
+	identity := s.cluster.RESTConfig()
+	identity.Impersonate = rest.ImpersonationConfig{
+		UserName: account, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:interlink", "system:authenticated"},
+	}
+	return identity
 }
 
 func TestClusterBurst(t *testing.T) {

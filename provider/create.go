@@ -10,12 +10,14 @@ import (
 	"net"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/provider/bundle"
 	"github.com/cloudveneto/caas/provider/podstatus"
 )
@@ -28,13 +30,24 @@ const (
 	tellReadsAfter = 7
 )
 
-// create sends the pod to the far end.
+// create sends the pod to the far end, as one trace of everything that this takes.
 func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
-	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{References: far.references})
+	ctx, end := telemetry.Start(ctx, "create pod", attribute.String("k8s.namespace.name", e.pod.Namespace),
+		attribute.String("k8s.pod.name", e.pod.Name), attribute.String("k8s.pod.uid", string(e.uid)))
+	result := p.send(ctx, e, far)
+	end(result.err)
+	return result
+}
+
+func (p *Provider) send(ctx context.Context, e *entry, far *features) step {
+	request, err := p.cfg.Bundler.Collect(ctx, e.pod, bundle.Options{
+		References: far.references, Claims: far.claimsTold(e.failures), Marks: far.update, Newest: p.newest,
+	})
 	if err != nil {
 		return p.notCollected(ctx, e, err)
 	}
 	p.dress(&request.Pod, e.jobID)
+	first := e.held == holdsNothing && !e.sent
 	// From here on the far end may hold the pod, whatever is heard of it.
 	p.table.change(e.uid, func(e *entry) {
 		if e.held == holdsNothing {
@@ -50,6 +63,9 @@ func (p *Provider) create(ctx context.Context, e *entry, far *features) step {
 	}
 	p.metrics.creates.Observe(time.Since(begun).Seconds())
 	p.accepted(e.uid, created.PodJID, far)
+	if first && far.update {
+		p.sent(e, request)
+	}
 	logging.From(ctx).Debug("pod created at the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid)
 	p.work.Add(e.uid)
 	return step{}

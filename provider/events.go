@@ -7,7 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/cloudveneto/caas/internal/interlink"
 )
 
 // Reasons of the events that users see; some are reasons of pod statuses as well.
@@ -15,8 +18,11 @@ const (
 	EventRefused            = "Refused"
 	EventMissingObject      = "MissingObject"
 	EventRemoteCreateFailed = "RemoteCreateFailed"
+	EventRemoteUpdateFailed = "RemoteUpdateFailed"
 	EventRemotePodLost      = "RemotePodLost"
 	EventRemotePodDeleted   = "RemotePodDeleted"
+	EventEphemeralRefused   = "EphemeralContainerRefused"
+	EventEphemeralFailed    = "EphemeralContainerFailed"
 )
 
 // tell sends a warning about a pod, once per text.
@@ -29,6 +35,15 @@ func (p *Provider) tell(e *entry, reason, message string) {
 	})
 	if fresh && e.present {
 		p.cfg.Recorder.Event(e.pod, corev1.EventTypeWarning, reason, message)
+	}
+}
+
+// applyPodEvent has an event of the far end written at the origin, for a pod that
+// the origin has.
+func (p *Provider) applyPodEvent(event *interlink.PodEvent) {
+	e, ok := p.table.view(types.UID(event.PodUID))
+	if ok && e.present && !e.orphan {
+		p.mirror.Take(e.pod, *event)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	metadatafake "k8s.io/client-go/metadata/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
 
@@ -41,20 +43,36 @@ type harness struct {
 	t      *testing.T
 	far    *providertest.Far
 	client *fake.Clientset
-	events *record.FakeRecorder
-	node   *provider.Provider
-	stop   func()
+	// objects is the metadata of ConfigMaps and Secrets; objectWatches counts their
+	// watches that were opened.
+	objects       *metadatafake.FakeMetadataClient
+	objectWatches atomic.Int64
+	figures       *prometheus.Registry
+	mu            sync.Mutex
+	events        *record.FakeRecorder
+	node          *provider.Provider
+	stop          func()
 	// watches counts the watches of pods that are open. client-go's object tracker
 	// forgets what happens between a list and the watch that follows it, which no
 	// API server does, so nothing may happen then.
 	watches atomic.Int64
 	// silent keeps the far end's first answer back.
 	silent bool
+	// quiet is how long a pod may stay without a status; zero is the default.
+	quiet time.Duration
+	// version is the last one given to a pod; guarded by mu.
+	version int
 }
 
 func start(t *testing.T, options providertest.Options, objects ...*corev1.Pod) *harness {
 	t.Helper()
 	h := &harness{t: t, far: providertest.Start(t, options), client: fake.NewClientset(), events: record.NewFakeRecorder(1000)}
+	h.objects = registry(t)
+	h.objects.PrependWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		stream, err := h.objects.Tracker().Watch(action.GetResource(), action.GetNamespace())
+		h.objectWatches.Add(1)
+		return true, stream, err
+	})
 	for _, pod := range objects {
 		require.NoError(t, h.client.Tracker().Add(pod))
 	}
@@ -71,9 +89,12 @@ func (h *harness) up() {
 	h.t.Helper()
 	collector, err := bundle.New(bundle.Config{Client: h.client, Recorder: h.events})
 	require.NoError(h.t, err)
+	h.figures = prometheus.NewRegistry()
+	far := h.far.Client(h.t)
 	h.node, err = provider.New(provider.Config{
-		NodeName: nodeName, ClusterID: clusterID, Client: h.client, FarEnd: h.far.Client(h.t), Bundler: collector,
-		Recorder: h.events, Metrics: prometheus.NewRegistry(), StatusInterval: 20 * time.Millisecond,
+		NodeName: nodeName, ClusterID: clusterID, Client: h.client, Metadata: h.objects, FarEnd: far, Debugger: far, Bundler: collector,
+		Recorder: h.events, Metrics: h.figures, Debounce: 200 * time.Millisecond, StatusInterval: 20 * time.Millisecond,
+		FirstStatusAfter: h.quiet,
 	})
 	require.NoError(h.t, err)
 	level := slog.LevelError
@@ -150,6 +171,55 @@ func (h *harness) vanish(name string) {
 	require.NoError(h.t, h.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), "user", name))
 }
 
+// patch changes a pod in one step, see delete, and gives it a new version.
+func (h *harness) patch(name, patch string) {
+	h.t.Helper()
+	h.mu.Lock()
+	h.version++
+	patch = strings.Replace(patch, "{", fmt.Sprintf(`{"metadata":{"resourceVersion":"%d"},`, h.version), 1)
+	h.mu.Unlock()
+	_, err := h.client.CoreV1().Pods("user").Patch(h.t.Context(), name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(h.t, err)
+}
+
+func (h *harness) relabel(name, key, value string) {
+	h.t.Helper()
+	h.mu.Lock()
+	h.version++
+	patch := fmt.Sprintf(`{"metadata":{"resourceVersion":"%d","labels":{%q:%q}}}`, h.version, key, value)
+	h.mu.Unlock()
+	_, err := h.client.CoreV1().Pods("user").Patch(h.t.Context(), name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	require.NoError(h.t, err)
+}
+
+// figure is the value of a gauge or a counter, or of a histogram how often it was given one, of all its series together.
+func (h *harness) figure(name string) float64 {
+	h.t.Helper()
+	families, err := h.figures.Gather()
+	require.NoError(h.t, err)
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		total := 0.0
+		for _, metric := range family.GetMetric() {
+			total += metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + float64(metric.GetHistogram().GetSampleCount())
+		}
+		return total
+	}
+	require.FailNow(h.t, "no such figure", name)
+	return 0
+}
+
+// never fails when something happens in a moment that is longer than all pauses are.
+func (h *harness) never(what string, check func() bool) {
+	h.t.Helper()
+	// require.Never may leave a look under way that fails when the test has ended.
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		require.False(h.t, check(), what)
+	}
+}
+
 func (h *harness) until(what string, check func() bool) {
 	h.t.Helper()
 	require.Eventually(h.t, check, patience, glance, what)
@@ -185,13 +255,22 @@ func (h *harness) running(name string) *corev1.Pod {
 
 // lastPatch is the last patch of a pod's status.
 func (h *harness) lastPatch(name string) string {
-	text := ""
+	patches := h.patches(name)
+	if len(patches) == 0 {
+		return ""
+	}
+	return patches[len(patches)-1]
+}
+
+// patches are all patches of a pod's status.
+func (h *harness) patches(name string) []string {
+	var texts []string
 	for _, action := range h.client.Actions() {
 		if patch, ok := action.(clienttesting.PatchAction); ok && patch.GetName() == name && patch.GetSubresource() == "status" {
-			text = string(patch.GetPatch())
+			texts = append(texts, string(patch.GetPatch()))
 		}
 	}
-	return text
+	return texts
 }
 
 func (h *harness) untilEvent(reason string) string {

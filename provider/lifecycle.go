@@ -18,8 +18,7 @@ func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-// UpdatePod does nothing: what may change in a pod's spec at the origin has no
-// route to the far end in the protocol.
+// UpdatePod does nothing: the informer reported the change already, see observe.
 func (p *Provider) UpdatePod(context.Context, *corev1.Pod) error { return nil }
 
 // DeletePod makes sure that the pod is worked on; its removal started when the

@@ -73,5 +73,10 @@ func hasContainer(pod *corev1.Pod, name string) bool {
 			}
 		}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		if pod.Spec.EphemeralContainers[i].Name == name {
+			return true
+		}
+	}
 	return false
 }

@@ -46,11 +46,10 @@ func (p *Provider) onDelete(object any) {
 // started may be held by the far end already. A status that others have changed, as
 // the node controller does when the virtual node was away, is told again.
 func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
-	wake, restore := false, false
+	wake, changed, restore := false, false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
-		wake = fresh || !e.present ||
-			(e.pod.DeletionTimestamp == nil) != (pod.DeletionTimestamp == nil) ||
-			(!podstatus.Terminal(&e.pod.Status) && podstatus.Terminal(&pod.Status))
+		changed = !fresh && updatable(e.pod, pod)
+		wake = fresh || !e.present || asksForWork(e.pod, pod)
 		if fresh && inherited {
 			e.held = holdsMaybe
 		}
@@ -63,12 +62,22 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 			restore, e.answers = true, 0
 		}
 	})
-	if wake {
+	switch {
+	case wake:
 		p.work.Add(pod.UID)
+	case changed:
+		p.work.AddAfter(pod.UID, p.cfg.Debounce)
 	}
 	if restore {
 		p.dirty.AddAfter(pod.UID, restoreAfter)
 	}
+}
+
+// asksForWork reports whether a change of the origin's object is one that the far end has to hear of at once.
+func asksForWork(before, now *corev1.Pod) bool {
+	return (before.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) ||
+		(!podstatus.Terminal(&before.Status) && podstatus.Terminal(&now.Status)) ||
+		len(before.Spec.EphemeralContainers) < len(now.Spec.EphemeralContainers)
 }
 
 func (p *Provider) observeGone(pod *corev1.Pod) {

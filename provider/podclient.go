@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -82,6 +83,10 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	}
 	p.table.change(pod.UID, func(e *entry) {
 		e.answers++
+		if !e.heardAt.IsZero() {
+			p.metrics.statuses.Observe(time.Since(e.heardAt).Seconds())
+			e.heardAt = time.Time{}
+		}
 		if !reached(e.pod.ResourceVersion, written.ResourceVersion) {
 			e.written, e.writtenVersion = &written.Status, written.ResourceVersion
 		}

@@ -21,6 +21,7 @@ import (
 	corev1informers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corev1listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -28,6 +29,8 @@ import (
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/provider/bundle"
+	"github.com/cloudveneto/caas/provider/follow"
+	"github.com/cloudveneto/caas/provider/mirror"
 )
 
 // FarEnd runs the pods. Every method MUST honour ctx and MAY be called by many
@@ -35,6 +38,9 @@ import (
 type FarEnd interface {
 	// Create starts a pod; interlink.IsRefused tells whether an error is final.
 	Create(ctx context.Context, request *interlink.CreateRequest) (interlink.Created, error)
+	// Update says what a pod and its objects have become; interlink.IsRefused tells
+	// whether an error is final for the pod, while its objects were taken over.
+	Update(ctx context.Context, request *interlink.CreateRequest) error
 	// Delete starts the deletion of a pod.
 	Delete(ctx context.Context, pod *corev1.Pod) error
 	// Status reports on pods; those it knows nothing of are left out.
@@ -45,10 +51,22 @@ type FarEnd interface {
 	Watch(ctx context.Context, request interlink.WatchRequest, handle func(interlink.StatusEvent) error) error
 }
 
+// Sessions opens connections into pods. Every method MAY be called by many
+// goroutines at once.
+type Sessions interface {
+	// Exec runs a command until it ends or ctx is done; a command that fails is a
+	// k8s.io/utils/exec.ExitError, unwrapped.
+	Exec(ctx context.Context, terminal *interlink.Terminal) error
+	// Attach connects to a container's main process until it ends or ctx is done.
+	Attach(ctx context.Context, terminal *interlink.Terminal) error
+	// Forwarder reaches the ports of the pod with a UID; the caller closes it.
+	Forwarder(uid string) *interlink.Forwarder
+}
+
 // Bundler collects what a pod references.
 type Bundler interface {
-	// Collect returns the request that creates pod at the far end. It does not
-	// change pod. A bundle.MissingError is worth a retry, a bundle.RefusedError is not.
+	// Collect returns the request that creates or updates pod at the far end. It does
+	// not change pod. A bundle.MissingError is worth a retry, a bundle.RefusedError is not.
 	Collect(ctx context.Context, pod *corev1.Pod, options bundle.Options) (*interlink.CreateRequest, error)
 }
 
@@ -58,8 +76,15 @@ type Config struct {
 	NodeName  string
 	ClusterID string
 	Client    kubernetes.Interface
-	FarEnd    FarEnd
-	Bundler   Bundler
+	// Metadata follows the objects that pods reference; without it their changes do not
+	// reach pods that run.
+	Metadata metadata.Interface
+	FarEnd   FarEnd
+	// Sessions serves exec, attach and port-forward; without it there are none.
+	Sessions Sessions
+	// Debugger adds ephemeral containers; without it they are refused.
+	Debugger Debugger
+	Bundler  Bundler
 	// Recorder receives the events that users see.
 	Recorder record.EventRecorder
 	// Metrics is where the provider registers its collectors; nil registers nowhere.
@@ -68,10 +93,13 @@ type Config struct {
 	OnNode func(interlink.PingResponse)
 	// Workers is how many pods are worked on at once; default 32.
 	Workers int
+	// Debounce is how long changes of a pod and of its objects are collected before the
+	// far end is told; default 1 s.
+	Debounce time.Duration
 	// StatusInterval is the pause between polls of far ends without a stream; default 5 s.
 	StatusInterval time.Duration
-	// FirstStatusAfter is how long a new pod may stay without a status; default 250 ms. One that runs by then costs the
-	// origin one request less, which counts in a burst.
+	// FirstStatusAfter is how long a pod may stay without a status after the far end has taken it; default 250 ms. One that
+	// runs by then costs the origin one request less, which counts in a burst.
 	FirstStatusAfter time.Duration
 }
 
@@ -91,6 +119,9 @@ func (c *Config) complete() error {
 	if c.Workers == 0 {
 		c.Workers = 32
 	}
+	if c.Debounce == 0 {
+		c.Debounce = time.Second
+	}
 	if c.StatusInterval == 0 {
 		c.StatusInterval = 5 * time.Second
 	}
@@ -104,7 +135,27 @@ func (c *Config) complete() error {
 }
 
 // features is what the far end can do beyond upstream.
-type features struct{ stream, references, idempotent bool }
+type features struct {
+	stream, references, idempotent bool
+	update                         bool
+	exec, attach, forward          bool
+	events, ephemeral, stats       bool
+	claims                         bool
+}
+
+// claimsTold is what is told of the claims of a pod whose create failed so many times.
+// The Node authorizer refuses to read a claim until it has seen the pod; who is refused
+// for longer than that does not have the right.
+func (f *features) claimsTold(failures int) bundle.Claims {
+	switch {
+	case !f.claims:
+		return bundle.ClaimsNot
+	case failures < tellReadsAfter:
+		return bundle.ClaimsWanted
+	default:
+		return bundle.ClaimsIfAllowed
+	}
+}
 
 // Provider implements virtual-kubelet's PodLifecycleHandler and PodNotifier.
 type Provider struct {
@@ -114,15 +165,24 @@ type Provider struct {
 	pods    corev1informers.PodInformer
 	lister  corev1listers.PodLister
 	table   *table
+	mirror  *mirror.Mirror
 	// work brings pods further; dirty reports their status to the origin.
 	work  workqueue.TypedRateLimitingInterface[types.UID]
 	dirty workqueue.TypedDelayingInterface[types.UID]
+	// attempts are the steps that work is at.
+	attempts attempts
+	// follower knows the versions of the objects that pods reference; nil without Metadata.
+	follower *follow.Follower
 	// features is nil until the far end answered its first ping.
 	features atomic.Pointer[features]
 	// known is closed with the first features.
 	known     chan struct{}
 	knownOnce sync.Once
-	ready     atomic.Bool
+	// answered has an element after a ping that was answered.
+	answered chan struct{}
+	ready    atomic.Bool
+	// inStep is true while the status stream tells of everything that happens.
+	inStep atomic.Bool
 
 	mu     sync.Mutex
 	notify func(*corev1.Pod)
@@ -135,12 +195,24 @@ func New(cfg Config) (*Provider, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	p := &Provider{cfg: cfg, table: newTable(), known: make(chan struct{})}
-	figures, err := newMetrics(cfg.Metrics, p.table)
+	p := &Provider{cfg: cfg, table: newTable(), known: make(chan struct{}), answered: make(chan struct{}, 1)}
+	if cfg.Metadata != nil {
+		follower, err := follow.New(follow.Config{Client: cfg.Metadata, Changed: p.objectChanged})
+		if err != nil {
+			return nil, err
+		}
+		p.follower = follower
+	}
+	p.work = workqueue.NewTypedRateLimitingQueue[types.UID](newBackoff())
+	p.dirty = workqueue.NewTypedDelayingQueue[types.UID]()
+	figures, err := newMetrics(cfg.Metrics, p.sizes())
 	if err != nil {
 		return nil, err
 	}
 	p.metrics = figures
+	if p.mirror, err = mirror.New(mirror.Config{Client: cfg.Client, Node: cfg.NodeName, Metrics: cfg.Metrics}); err != nil {
+		return nil, err
+	}
 	p.factory = informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0,
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) {
 			options.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", cfg.NodeName).String()
@@ -148,8 +220,6 @@ func New(cfg Config) (*Provider, error) {
 		informers.WithTransform(dropManagedFields))
 	p.pods = p.factory.Core().V1().Pods()
 	p.lister = p.pods.Lister()
-	p.work = workqueue.NewTypedRateLimitingQueue[types.UID](newBackoff())
-	p.dirty = workqueue.NewTypedDelayingQueue[types.UID]()
 	return p, nil
 }
 
@@ -168,14 +238,32 @@ func (p *Provider) Offer(ping interlink.PingResponse) {
 		stream:     ping.Has(interlink.ExtensionStatusStream),
 		references: ping.Has(interlink.ExtensionReferences),
 		idempotent: ping.Has(interlink.ExtensionIdempotent),
+		update:     ping.Has(interlink.ExtensionUpdate),
+		exec:       ping.Has(interlink.ExtensionExec),
+		attach:     ping.Has(interlink.ExtensionAttach),
+		forward:    ping.Has(interlink.ExtensionPortForward),
+		events:     ping.Has(interlink.ExtensionEvents),
+		ephemeral:  ping.Has(interlink.ExtensionEphemeral),
+		stats:      ping.Has(interlink.ExtensionStats),
+		claims:     ping.Has(interlink.ExtensionClaims),
 	}
 	before := p.features.Swap(next)
 	p.knownOnce.Do(func() { close(p.known) })
+	select {
+	case p.answered <- struct{}{}:
+	default:
+	}
 	if before == nil || *before != *next {
 		for _, uid := range p.table.uids() {
 			p.work.Add(uid)
 		}
 	}
+}
+
+// OffersStats reports whether the far end can be asked what pods use.
+func (p *Provider) OffersStats() bool {
+	can := p.features.Load()
+	return can != nil && can.stats
 }
 
 // Ready reports whether the provider has seen the origin's pods and works on them.
@@ -214,6 +302,10 @@ func (p *Provider) Run(ctx context.Context) error {
 		group.Go(func() error { p.publishLoop(ctx); return nil })
 	}
 	group.Go(func() error { p.statusLoop(ctx); return nil })
+	if p.follower != nil {
+		group.Go(func() error { return p.follower.Run(ctx) })
+	}
+	group.Go(func() error { return p.mirror.Run(ctx) })
 	group.Go(func() error { return p.runPodController(ctx, controller) })
 	p.ready.Store(true)
 	defer p.ready.Store(false)

@@ -167,6 +167,33 @@ func TestDeleteIsRetried(t *testing.T) {
 	}
 }
 
+// TestSilentConnectionIsGivenUp: a far end that is gone without a word answers nothing that was asked before.
+func TestSilentConnectionIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"create": interlink.PathCreate, "delete": interlink.PathDelete} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
+			h.far.Fail(path, providertest.Fault{Silent: true})
+			h.up()
+			h.until("the stream is open", func() bool { return h.far.Streams() == 1 })
+			h.add(newPod("a"))
+			if path == interlink.PathDelete {
+				h.untilPhase("a", corev1.PodRunning)
+				h.delete("a")
+			}
+			h.until("it was asked", func() bool { return len(h.far.Requests(path)) == 1 })
+			h.far.Break()
+			h.until("it is asked again", func() bool { return len(h.far.Requests(path)) == 2 })
+			if path == interlink.PathDelete {
+				h.untilGone("a")
+				return
+			}
+			h.untilPhase("a", corev1.PodRunning)
+		})
+	}
+}
+
 func TestDeleteOvertakesNoCreate(t *testing.T) {
 	t.Parallel()
 	h := start(t, ours())

@@ -58,10 +58,10 @@ func (p *Provider) publish(uid types.UID) {
 		return // NotifyPods has everything published again
 	}
 	if podstatus.Equal(status, e.base()) {
-		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers = status, 0, 0 })
+		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers, e.heardAt = status, 0, 0, time.Time{} })
 		return
 	}
-	if settling := p.cfg.FirstStatusAfter - time.Since(e.seenAt); settling > 0 && first(e.base(), status) {
+	if settling := p.cfg.FirstStatusAfter - time.Since(e.heardOf()); settling > 0 && first(e.base(), status) {
 		p.dirty.AddAfter(uid, settling)
 		return
 	}
@@ -93,13 +93,22 @@ func first(from, to *corev1.PodStatus) bool {
 	return len(from.ContainerStatuses) == 0 && to.Phase == corev1.PodPending
 }
 
+// heardOf is when there was first something to be said of the pod. In a burst pods wait for their turn, and would have
+// outwaited every patience when the far end takes them.
+func (e *entry) heardOf() time.Time {
+	if e.acceptedAt.After(e.seenAt) {
+		return e.acceptedAt
+	}
+	return e.seenAt
+}
+
 // current is the pod's status by everything that is known.
 func (p *Provider) current(e *entry) (*corev1.PodStatus, bool) {
 	now := metav1.Now()
 	previous := *p.previous(e)
 	known := false
 	if e.wire != nil {
-		previous = podstatus.From(podstatus.Input{Pod: e.pod, Previous: previous, Wire: *e.wire, Now: now})
+		previous = podstatus.From(podstatus.Input{Pod: e.pod, Previous: previous, Wire: *e.wire, Refused: e.refusals(), Now: now})
 		known = true
 	}
 	switch {

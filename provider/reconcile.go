@@ -54,7 +54,9 @@ func (p *Provider) workLoop(ctx context.Context) {
 
 func (p *Provider) workOn(ctx context.Context, uid types.UID) {
 	defer p.work.Done(uid)
-	result := p.reconcile(ctx, uid)
+	attempt, done := p.attempts.begin(ctx)
+	result := p.reconcile(attempt, uid)
+	done()
 	switch {
 	case ctx.Err() != nil:
 	case result.err != nil:
@@ -80,10 +82,12 @@ func (p *Provider) reconcile(ctx context.Context, uid types.UID) step {
 	case e.orphan:
 		return p.verifyOrphan(ctx, &e)
 	case e.unwanted():
+		p.unfollow(uid)
 		return p.remove(ctx, &e, far)
 	case e.lost && e.held == holds:
 		return p.abandon(ctx, &e)
 	case podstatus.Terminal(&e.pod.Status) || e.final != nil || e.held == heldOnce:
+		p.unfollow(uid)
 		return step{}
 	case far == nil:
 		p.setWait(uid, "ContainerCreating", "waiting for the far end, which has not answered yet")
@@ -91,7 +95,7 @@ func (p *Provider) reconcile(ctx context.Context, uid types.UID) step {
 	case e.held == holds && e.suspect:
 		return p.confirm(ctx, &e)
 	case e.held == holds:
-		return p.mark(ctx, &e, far)
+		return p.attend(ctx, &e, far)
 	case e.held == holdsMaybe:
 		return p.settle(ctx, &e, far)
 	default:
@@ -118,4 +122,14 @@ func (p *Provider) setWait(uid types.UID, reason, message string) {
 func (p *Provider) conclude(uid types.UID, outcome podstatus.Outcome) {
 	p.table.change(uid, func(e *entry) { e.final = &outcome })
 	p.dirty.Add(uid)
+}
+
+// attend does what is left to be done for a pod that the far end holds.
+func (p *Provider) attend(ctx context.Context, e *entry, far *features) step {
+	for _, part := range []func(context.Context, *entry, *features) step{p.mark, p.debug} {
+		if done := part(ctx, e, far); done.err != nil {
+			return done
+		}
+	}
+	return p.keepInStep(ctx, e, far)
 }

@@ -59,7 +59,7 @@ func (p *Provider) remove(ctx context.Context, e *entry, far *features) step {
 
 // askToDelete sends the delete until the far end has taken it.
 func (p *Provider) askToDelete(ctx context.Context, e *entry, far *features) step {
-	begun := time.Now()
+	begun, told := time.Now(), p.inStep.Load()
 	p.table.change(e.uid, func(e *entry) {
 		if e.deleteSent.IsZero() {
 			e.deleteSent = begun
@@ -73,7 +73,11 @@ func (p *Provider) askToDelete(ctx context.Context, e *entry, far *features) ste
 	}
 	p.metrics.deletes.Observe(time.Since(begun).Seconds())
 	logging.From(ctx).Debug("pod deletion accepted by the far end", "namespace", e.pod.Namespace, "pod", e.pod.Name, "podUid", e.uid)
-	p.table.change(e.uid, func(e *entry) { e.deleteAcked, e.deleteSent, e.failures = true, time.Now(), 0 })
+	p.table.change(e.uid, func(e *entry) {
+		e.deleteAcked, e.deleteSent, e.failures = true, time.Now(), 0
+		// A stream that began meanwhile may not know of a pod that is gone already.
+		e.suspect = e.suspect || !told
+	})
 	if !far.stream {
 		return p.gone(ctx, e)
 	}
@@ -109,6 +113,7 @@ func (p *Provider) gone(ctx context.Context, e *entry) step {
 func (p *Provider) finish(ctx context.Context, e *entry) step {
 	if !e.present {
 		p.table.remove(e.uid)
+		p.mirror.Forget(e.uid)
 		return step{}
 	}
 	if e.finished {
@@ -154,11 +159,11 @@ func (p *Provider) abandon(ctx context.Context, e *entry) step {
 // verifyOrphan looks up, at the origin itself, a pod that the far end holds and
 // the informer does not know. Only a certain answer makes it an orphan.
 func (p *Provider) verifyOrphan(ctx context.Context, e *entry) step {
-	pod, err := p.cfg.Client.CoreV1().Pods(e.pod.Namespace).Get(ctx, e.pod.Name, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return step{err: fmt.Errorf("look up pod %s/%s: %w", e.pod.Namespace, e.pod.Name, err)}
+	pod, err := p.lookUp(ctx, e)
+	if err != nil {
+		return step{err: err}
 	}
-	if err == nil && pod.UID == e.uid && pod.Spec.NodeName == p.cfg.NodeName {
+	if pod != nil {
 		p.table.change(e.uid, func(e *entry) {
 			if e.orphan {
 				e.pod, e.present, e.orphan = pod, true, false
@@ -171,6 +176,24 @@ func (p *Provider) verifyOrphan(ctx context.Context, e *entry) step {
 	}
 	p.work.Add(e.uid)
 	return step{}
+}
+
+// lookUp asks the origin itself for a pod of this node; nil says that it has none. It is a
+// list, because a node's identity may not read a pod that is not there: the API server
+// answers such a question with 403, whatever the truth is.
+func (p *Provider) lookUp(ctx context.Context, e *entry) (*corev1.Pod, error) {
+	found, err := p.cfg.Client.CoreV1().Pods(e.pod.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: "spec.nodeName=" + p.cfg.NodeName + ",metadata.name=" + e.pod.Name,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up pod %s/%s: %w", e.pod.Namespace, e.pod.Name, err)
+	}
+	for i := range found.Items {
+		if found.Items[i].UID == e.uid && found.Items[i].Spec.NodeName == p.cfg.NodeName {
+			return &found.Items[i], nil
+		}
+	}
+	return nil, nil
 }
 
 // ask is one status query for one pod.

@@ -3,16 +3,19 @@
 package provider_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,6 +55,42 @@ func TestRestartAdopts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The pauses between tries grow with an outage: without an end to them, those of this
+// test would take many minutes.
+func TestAnOutageIsOverWithTheFirstAnswer(t *testing.T) {
+	t.Parallel()
+	const tries = 20
+	faults := slices.Repeat([]providertest.Fault{{Code: http.StatusServiceUnavailable, Message: "the target cluster does not answer"}}, tries)
+	t.Run("the stream comes back with a ping", func(t *testing.T) {
+		t.Parallel()
+		h := start(t, ours())
+		h.far.Fail(interlink.PathWatch, faults...)
+		h.up()
+		h.until("a stream is open", func() bool {
+			h.node.Offer(h.far.Ping())
+			return h.far.Streams() == 1
+		})
+		assert.Len(t, h.far.Requests(interlink.PathWatch), tries+1)
+	})
+	t.Run("pods come back with the stream", func(t *testing.T) {
+		t.Parallel()
+		options := ours()
+		options.AutoRun = true
+		h := start(t, options)
+		h.far.Fail(interlink.PathCreate, faults...)
+		h.up()
+		h.add(newPod("a"))
+		h.until("it is created", func() bool {
+			h.far.Disconnect()
+			h.node.Offer(h.far.Ping())
+			return len(h.far.Held()) == 1
+		})
+		h.untilPhase("a", corev1.PodRunning)
+		_, times := h.far.Created("uid-a")
+		assert.Equal(t, 1, times)
+	})
 }
 
 func TestRestartWhileTheFarEndIsDown(t *testing.T) {
@@ -106,7 +145,10 @@ func TestHalfMadePodBeforeItsInformer(t *testing.T) {
 	h := start(t, ours())
 	h.up()
 	pod := newPod("half")
-	h.client.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, pod, nil })
+	h.client.PrependReactor("list", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		asked := action.(clienttesting.ListAction).GetListRestrictions().Fields.String()
+		return strings.Contains(asked, "metadata.name="+pod.Name), &corev1.PodList{Items: []corev1.Pod{*pod}}, nil
+	})
 	h.until("the stream is open", func() bool { return h.far.Streams() == 1 })
 	h.far.Tell(interlink.StatusEvent{Type: interlink.EventStatus, Status: &interlink.PodStatus{
 		Name: pod.Name, Namespace: pod.Namespace, UID: string(pod.UID), JobID: "job-1",
@@ -132,6 +174,29 @@ func TestDeletedWhileDown(t *testing.T) {
 	h.up()
 	h.untilHeld(1)
 	h.untilGone("b")
+	assert.Equal(t, []types.UID{"uid-stays"}, h.far.Held())
+}
+
+// The Node authorizer does not say of a pod that it is not there: it forbids the question.
+func TestOrphanOfANodeThatMayNotAskForIt(t *testing.T) {
+	t.Parallel()
+	h := start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
+	h.client.PrependReactor("get", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		name := action.(clienttesting.GetAction).GetName()
+		if _, err := h.client.Tracker().Get(action.GetResource(), action.GetNamespace(), name); err == nil {
+			return false, nil, nil
+		}
+		return true, nil, apierrors.NewForbidden(corev1.Resource("pods"), name, errors.New("no relationship found between node and this object"))
+	})
+	h.up()
+	for _, name := range []string{"gone", "stays"} {
+		h.add(newPod(name))
+		h.untilPhase(name, corev1.PodRunning)
+	}
+	h.stop()
+	h.vanish("gone")
+	h.up()
+	h.untilHeld(1)
 	assert.Equal(t, []types.UID{"uid-stays"}, h.far.Held())
 }
 

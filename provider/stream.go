@@ -38,17 +38,43 @@ func (p *Provider) statusLoop(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if broken(err) {
+			p.attempts.giveUp()
+		}
 		if synced {
 			pause = firstRetry
+		}
+		if errors.Is(err, errOfferChanged) {
+			continue
 		}
 		if !errors.Is(err, io.EOF) {
 			logging.From(ctx).Warn("status stream broken", "error", err, "retryIn", pause)
 		}
 		p.metrics.reconnects.Inc()
-		rest(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter is no secret
+		p.restOrPing(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter is no secret
 		pause = min(2*pause, lastRetry)
 	}
 }
+
+// restOrPing waits until the far end answers a ping, and no longer than for pause: what
+// is pinged every few seconds anyway can be asked for its stream as often.
+func (p *Provider) restOrPing(ctx context.Context, pause time.Duration) {
+	select {
+	case <-p.answered: // before the stream broke
+	default:
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.answered:
+	case <-ctx.Done():
+	}
+}
+
+// errOfferChanged ends a stream that was opened for less, or more, than the far end
+// offers now.
+var errOfferChanged = errors.New("the far end's offer has changed")
 
 // rest waits unless ctx ends first.
 func rest(ctx context.Context, pause time.Duration) {
@@ -65,13 +91,19 @@ func rest(ctx context.Context, pause time.Duration) {
 func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 	begun := time.Now()
 	snapshot := map[types.UID]bool{}
-	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName}
+	request := interlink.WatchRequest{Cluster: p.cfg.ClusterID, Node: p.cfg.NodeName, Events: p.features.Load().events}
+	defer p.setInStep(false)
 	err = p.cfg.FarEnd.Watch(ctx, request, func(event interlink.StatusEvent) error {
 		if event.Type == interlink.EventSynced {
 			logging.From(ctx).Info("status stream is in step", "pods", len(snapshot))
 			p.applySnapshot(snapshot, begun)
+			p.hurry()
 			snapshot, synced = nil, true
+			p.setInStep(true)
 			return nil
+		}
+		if snapshot == nil && request.Events != p.features.Load().events {
+			return errOfferChanged
 		}
 		if snapshot != nil && event.Type == interlink.EventStatus && event.Status != nil {
 			snapshot[types.UID(event.Status.UID)] = true
@@ -80,6 +112,26 @@ func (p *Provider) watch(ctx context.Context) (synced bool, err error) {
 		return nil
 	})
 	return synced, err
+}
+
+func (p *Provider) setInStep(now bool) {
+	p.inStep.Store(now)
+	streams := 0.
+	if now {
+		streams = 1
+	}
+	p.metrics.streams.Set(streams)
+}
+
+// hurry has tried at once what failed while the far end could not be reached, and would
+// be tried after a pause that has grown with the outage.
+func (p *Provider) hurry() {
+	for _, uid := range p.table.uids() {
+		if p.work.NumRequeues(uid) > 0 {
+			p.work.Forget(uid)
+			p.work.Add(uid)
+		}
+	}
 }
 
 // applyEvent takes in one event about one pod or the node.
@@ -91,6 +143,8 @@ func (p *Provider) applyEvent(ctx context.Context, event interlink.StatusEvent) 
 		p.applyGone(ctx, event.Status)
 	case event.Type == interlink.EventNode && event.Node != nil:
 		p.cfg.OnNode(*event.Node)
+	case event.Type == interlink.EventPodEvent && event.Event != nil:
+		p.applyPodEvent(event.Event)
 	}
 }
 
@@ -112,6 +166,10 @@ func (p *Provider) apply(report *interlink.PodStatus, mayBeOrphan bool) {
 			e.held, e.acceptedAt = holds, time.Now()
 		}
 		e.suspect, e.absences, e.wire, e.wait = false, 0, report, nil
+		if e.heardAt.IsZero() {
+			e.heardAt = time.Now()
+		}
+		wake = e.standing.learn(report.Detail) || wake
 		if report.JobID != "" {
 			e.jobID = report.JobID
 		}
@@ -175,9 +233,7 @@ func (p *Provider) applyGone(ctx context.Context, report *interlink.PodStatus) {
 			return
 		}
 		e.lost = true
-		e.final = &podstatus.Outcome{
-			Reason: EventRemotePodDeleted, Message: "the pod was deleted at the far end", ExitCode: 137,
-		}
+		e.final = vanishing(e)
 		vanished = e.pod
 	})
 	if vanished != nil {
@@ -191,6 +247,18 @@ func (p *Provider) applyGone(ctx context.Context, report *interlink.PodStatus) {
 	}
 }
 
+// vanishing is how a pod ended that went without an end of its own: disrupted, if the
+// far end said why, or deleted by somebody.
+func vanishing(e *entry) *podstatus.Outcome {
+	outcome := &podstatus.Outcome{Reason: EventRemotePodDeleted, Message: "the pod was deleted at the far end", ExitCode: 137}
+	if e.wire != nil && e.wire.Detail != nil {
+		if reason, message, disrupted := podstatus.Disruption(e.wire.Detail.Conditions); disrupted {
+			outcome.Reason, outcome.Message = reason, message
+		}
+	}
+	return outcome
+}
+
 // ended reports whether the last report of a pod is a final one by itself.
 func ended(e *entry) bool {
 	status := podstatus.From(podstatus.Input{Pod: e.pod, Previous: *e.base(), Wire: *e.wire, Now: metav1.Now()})
@@ -198,15 +266,21 @@ func ended(e *entry) bool {
 }
 
 // applySnapshot compares the table with everything that the far end holds.
-// Pods that it accepted after the stream had begun may be missing rightly.
+// Pods that it accepted after the stream had begun may be missing rightly; if it
+// deleted them, too, nobody may ever tell that they are gone.
 func (p *Provider) applySnapshot(snapshot map[types.UID]bool, begun time.Time) {
 	var wake []types.UID
 	p.table.each(func(e *entry) {
-		if snapshot[e.uid] || (e.held == holds && !e.acceptedAt.Before(begun)) {
+		if snapshot[e.uid] {
 			return
 		}
+		late, deleted := e.held == holds && !e.acceptedAt.Before(begun), e.unwanted() && e.deleteAcked
 		switch {
-		case e.held == holds && e.unwanted() && e.deleteAcked:
+		case late && !deleted:
+			return
+		case late:
+			e.suspect = true
+		case e.held == holds && deleted:
 			e.held = heldOnce
 		case e.held == holds:
 			e.suspect = true

@@ -59,16 +59,24 @@ type entry struct {
 	// lost: the pod was given up although the far end was not asked to delete it.
 	lost bool
 
+	// debugged holds what became of ephemeral containers; see note.
+	debugged map[string]string
+
 	failures int
 	// said is the last event's text, so that the same trouble is told once.
 	said string
 
+	// standing is what updates go by, see keepInStep.
+	standing standing
+
 	// wire is the far end's last report; final overrules it. status is what was
 	// last reported to the origin.
-	wire   *interlink.PodStatus
-	wait   *wait
-	final  *podstatus.Outcome
-	status *corev1.PodStatus
+	wire *interlink.PodStatus
+	// heardAt is when the far end's oldest report came that the origin may not have yet.
+	heardAt time.Time
+	wait    *wait
+	final   *podstatus.Outcome
+	status  *corev1.PodStatus
 	// tells counts how often status was handed over since it last arrived, answers how
 	// often the API server took it since.
 	tells, answers int

@@ -36,6 +36,8 @@ func TestCommand(t *testing.T) {
 		"name that cannot be":        {args: []string{"--name", "Not Good", "up"}, code: 1, stderr: `lab name "Not Good"`},
 		"node count that cannot be":  {args: []string{"up", "--caas-nodes", "400"}, code: 1, stderr: "cannot have 400 nodes"},
 		"source that is none":        {args: []string{"up", "--source", "/"}, code: 1, stderr: "is not the source tree"},
+		"scenarios by name":          {args: []string{"help", "bench"}, stdout: "  waves    dask workers, a Deployment each"},
+		"scenario that is none":      {args: []string{"bench", "--scenarios", "waves,none", "--idle", "0"}, code: 1, stderr: "no scenario \"none\": there are one, twenty, logs, bursts, waves, status, idle\n--idle: 0: want"},
 		"a node's holder outside it": {args: []string{"node-init", "/nonexistent"}, code: 1, stderr: "read node configuration"},
 	}
 	for name, tc := range tests {

@@ -54,6 +54,7 @@ type options struct {
 	file           string
 	check          bool
 	insecureNoAuth bool
+	pprof          bool
 }
 
 func newCommand() *cobra.Command {
@@ -72,6 +73,7 @@ func newCommand() *cobra.Command {
 	flags.StringVar(&o.file, "config", "", "configuration file (environment INTERLINKCONFIGPATH, default "+defaultFile+")")
 	flags.BoolVar(&o.check, "check", false, "check the configuration and end")
 	flags.BoolVar(&o.insecureNoAuth, "insecure-no-auth", false, "let everybody who can connect run pods, on any address")
+	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ with the metrics; Pprof.Enabled serves it at an address of its own")
 	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "interlinkconfigpath" { // upstream's name
 			name = "config"
@@ -97,7 +99,7 @@ func (o *options) run(cmd *cobra.Command) error {
 		_, err := cmd.OutOrStdout().Write([]byte("the configuration is valid\n"))
 		return err
 	}
-	return serve(cmd.Context(), settings, o.insecureNoAuth)
+	return serve(cmd.Context(), settings, o)
 }
 
 func (o *options) settings() (*api.Settings, error) {

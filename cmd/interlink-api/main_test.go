@@ -61,12 +61,12 @@ func TestProgram(t *testing.T) {
 	directory := t.TempDir()
 	socket := filepath.Join(directory, "api.sock")
 	plugin(t, filepath.Join(directory, "plugin.sock"))
-	file := filepath.Join(directory, "config.yaml")
+	file, ops := filepath.Join(directory, "config.yaml"), programtest.FreeAddress(t)
 	require.NoError(t, os.WriteFile(file, []byte(`
 InterlinkAddress: unix://`+socket+`
 SidecarURL: http://127.0.0.1
 SidecarPort: 1
-OpsAddress: 127.0.0.1:0
+OpsAddress: `+ops+`
 VerboseLogging: true
 Pprof: {Enabled: true, Port: "0"}
 `), 0o600))
@@ -94,7 +94,7 @@ Pprof: {Enabled: true, Port: "0"}
 		assert.Contains(t, string(out), "give --config (see --help for an example)")
 	})
 	t.Run("serve", func(t *testing.T) {
-		command := binary.Command(t, "--log-format", "json")
+		command := binary.Command(t, "--log-format", "json", "--pprof")
 		command.Env = append(os.Environ(), "INTERLINKCONFIGPATH="+file, "SIDECARURL=unix://"+filepath.Join(directory, "plugin.sock"))
 		process := programtest.Start(t, command)
 		client := unixClient(socket)
@@ -103,6 +103,10 @@ Pprof: {Enabled: true, Port: "0"}
 			return err == nil && code == http.StatusOK && body == `{"status":"ok"}`
 		}, 20*time.Second, 50*time.Millisecond, process.String())
 		require.Eventually(t, func() bool { return strings.Count(process.String(), "server is listening") == 3 }, 5*time.Second, 20*time.Millisecond)
+		code, text, err := ask(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, http.MethodGet, "http://"+ops+"/debug/pprof/cmdline")
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, code)
+		assert.Contains(t, text, "--pprof")
 		assert.Contains(t, process.String(), `"msg":"callers are not authenticated"`)
 		require.Eventually(t, func() bool { return strings.Contains(process.String(), `"level":"DEBUG"`) },
 			5*time.Second, 20*time.Millisecond, "upstream's VerboseLogging")

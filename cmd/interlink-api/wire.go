@@ -5,6 +5,9 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/logging"
@@ -14,7 +17,7 @@ import (
 )
 
 // serve runs the API server and its operations port until ctx is done.
-func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) error {
+func serve(ctx context.Context, settings *api.Settings, o *options) error {
 	registry, flush, err := service.Observe(ctx, "interlink-api")
 	if err != nil {
 		return err
@@ -24,29 +27,38 @@ func serve(ctx context.Context, settings *api.Settings, insecureNoAuth bool) err
 	if err != nil {
 		return err
 	}
-	gatewayConfig.WrapTransport, gatewayConfig.Registry = telemetry.Transport, registry
-	gateway, err := api.New(gatewayConfig)
+	gateway, handler, err := newGateway(gatewayConfig, registry)
 	if err != nil {
 		return err
 	}
 	defer gateway.Close()
-	metrics, err := httpserver.NewMetrics(registry, "api")
-	if err != nil {
-		return err
-	}
 	if gatewayConfig.Authenticate == nil {
-		logging.From(ctx).WarnContext(ctx, "callers are not authenticated", "insecureNoAuth", insecureNoAuth)
+		logging.From(ctx).WarnContext(ctx, "callers are not authenticated", "insecureNoAuth", o.insecureNoAuth)
 	}
 	serverConfig, err := settings.Server()
 	if err != nil {
 		return err
 	}
-	serverConfig.Handler = telemetry.Handler(gateway.Handler(metrics.Mux), "interlink-api")
-	servers, err := listen(settings, serverConfig, httpserver.OpsConfig{Ready: gateway.Ready, Registry: registry})
+	serverConfig.Handler = telemetry.Handler(handler, "interlink-api")
+	servers, err := listen(settings, serverConfig, httpserver.OpsConfig{Ready: gateway.Ready, Registry: registry, Pprof: o.pprof})
 	if err != nil {
 		return err
 	}
 	return service.Run(ctx, servers)
+}
+
+// newGateway makes what answers virtual kubelets, and its routes.
+func newGateway(config api.Config, registry prometheus.Registerer) (*api.Gateway, http.Handler, error) {
+	config.WrapTransport, config.WrapUpgrade, config.Registry = telemetry.Transport, telemetry.Upgrade, registry
+	gateway, err := api.New(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	metrics, err := httpserver.NewMetrics(registry, "api")
+	if err != nil {
+		return nil, nil, err
+	}
+	return gateway, gateway.Handler(metrics.Mux), nil
 }
 
 // listen opens all ports, or none.

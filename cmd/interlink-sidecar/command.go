@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/cloudveneto/caas/internal/cli"
 	"github.com/cloudveneto/caas/internal/httpserver"
@@ -38,6 +38,9 @@ A file for a start, /etc/interlink/sidecar.yaml:
     dns:                                 # the origin's DNS, as reachable from here
       "*": {nameservers: [10.96.0.10], domain: cluster.local}
 
+With clients: {name: …} each client, by the name that the interLink API found out, has its own
+namespace, policy, user of the target cluster and share of it; who is not listed is refused.
+
 On a cluster with tenants it is one: the kubeconfig logs it in by an exec plugin, such as
 kubectl-openstack get-token with an application credential of its own, and a token that
 ends is replaced. It lists what belongs to its user, and the nodes of his pools.
@@ -58,20 +61,24 @@ const envPrefix = "SIDECAR_"
 // file is the configuration file: the plugin's settings and where it runs.
 type file struct {
 	plugin.Settings
+	access
 
 	// Listen is unix:///path or host:port.
 	Listen string `json:"listen,omitempty"`
 	// OpsListen serves health and metrics; empty for none.
-	OpsListen string   `json:"opsListen,omitempty"`
-	TLS       *tlsFile `json:"tls,omitempty"`
-	// Kubeconfig is a file; empty for the credentials of the pod it runs in.
-	Kubeconfig string `json:"kubeconfig,omitempty"`
-	// Context is a context of the kubeconfig; empty for its current one.
-	Context string `json:"context,omitempty"`
+	OpsListen string `json:"opsListen,omitempty"`
+	// Pprof serves profiles there, too.
+	Pprof bool     `json:"pprof,omitempty"`
+	TLS   *tlsFile `json:"tls,omitempty"`
 	// QPS and Burst limit requests to the target cluster; -1, the default, is no
 	// limit of the sidecar's own.
 	QPS   float32 `json:"qps,omitempty"`
 	Burst int     `json:"burst,omitempty"`
+	// Clients are those that may run pods, by the name that the interLink API hands on; nil is everybody.
+	Clients map[string]*clientFile `json:"clients,omitempty"`
+
+	// unread are problems of the file's form.
+	unread []error
 }
 
 type tlsFile struct {
@@ -84,6 +91,7 @@ type options struct {
 	config         string
 	check          bool
 	insecureNoAuth bool
+	pprof          bool
 	// flags overwrite the file where they are set.
 	listen, opsListen, kubeconfig, context, namespace string
 }
@@ -106,6 +114,7 @@ func newCommand() *cobra.Command {
 	flags.BoolVar(&o.insecureNoAuth, "insecure-no-auth", false, "let everybody who can connect run pods, on any address")
 	flags.StringVar(&o.listen, "listen", "", "where to serve the API: unix:///path or host:port (default 127.0.0.1:4000)")
 	flags.StringVar(&o.opsListen, "ops-listen", "", "where to serve /healthz, /readyz and /metrics: host:port")
+	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ there, too")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the target cluster; none inside the cluster")
 	flags.StringVar(&o.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&o.namespace, "namespace", "", "namespace for all pods; short for namespace: {mode: fixed, fixed: …}")
@@ -121,14 +130,15 @@ func (o *options) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := settings.validate(o.insecureNoAuth); err != nil {
+	all, err := settings.validate(o.insecureNoAuth)
+	if err != nil {
 		return fmt.Errorf("configuration:\n%w", err)
 	}
 	if o.check {
 		_, err := fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
 		return err
 	}
-	return serve(cmd.Context(), settings)
+	return serve(cmd.Context(), settings, all)
 }
 
 // complete reads the file and lays the flags over it.
@@ -139,7 +149,7 @@ func (o *options) complete() (*file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
-		if err := yaml.UnmarshalStrict(content, settings); err != nil {
+		if settings.unread, err = decode(content, settings); err != nil {
 			return nil, fmt.Errorf("configuration %s: %w", o.config, err)
 		}
 	}
@@ -154,6 +164,7 @@ func (o *options) complete() (*file, error) {
 	if o.namespace != "" {
 		settings.Namespace = plugin.NamespaceRule{Mode: plugin.NamespaceFixed, Fixed: o.namespace}
 	}
+	settings.Pprof = settings.Pprof || o.pprof
 	if settings.Listen == "" {
 		settings.Listen = "127.0.0.1:4000"
 	}
@@ -163,20 +174,27 @@ func (o *options) complete() (*file, error) {
 	return settings, nil
 }
 
-// validate reports all problems at once.
-func (f *file) validate(insecureNoAuth bool) error {
-	problems := []error{f.Complete()}
+// validate reports all problems at once, else the clients to serve.
+func (f *file) validate(insecureNoAuth bool) ([]served, error) {
+	all, problems := f.served()
+	problems = append(slices.Clone(f.unread), problems...)
 	if f.TLS != nil && (f.TLS.CertFile == "" || f.TLS.KeyFile == "") {
 		problems = append(problems, errors.New("tls: certFile and keyFile are required"))
 	}
 	if f.QPS > 0 && f.Burst < 1 {
 		problems = append(problems, fmt.Errorf("burst: %d: must be positive when qps is", f.Burst))
 	}
+	if f.Pprof && f.OpsListen == "" {
+		problems = append(problems, errors.New("pprof: profiles are served with the metrics: set opsListen"))
+	}
 	protected := private(f.Listen) || (f.TLS != nil && f.TLS.ClientCAFile != "")
 	if !protected && !insecureNoAuth {
 		problems = append(problems, fmt.Errorf("listen: %q can be reached by others, who could run pods: use a unix socket, a loopback address or tls.clientCAFile, or give --insecure-no-auth", f.Listen))
 	}
-	return errors.Join(problems...)
+	if err := distinct(problems); err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // private reports whether only this machine reaches an address.

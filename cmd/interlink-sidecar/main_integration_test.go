@@ -106,7 +106,7 @@ func TestClusterComesLater(t *testing.T) {
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	require.NoError(t, clientcmd.WriteToFile(*config, kubeconfig))
 	process := programtest.Start(t, binary.Command(t,
-		"--kubeconfig", kubeconfig, "--namespace", "default", "--listen", listen, "--ops-listen", ops))
+		"--kubeconfig", kubeconfig, "--namespace", "default", "--listen", listen, "--ops-listen", ops, "--pprof"))
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	ask := func(method, url, body string) (int, string) { return answer(t, client, method, url, body) }
 	const why = "the target cluster has not said yet who the sidecar is"
@@ -128,6 +128,9 @@ func TestClusterComesLater(t *testing.T) {
 	}, time.Minute, 50*time.Millisecond)
 	code, text = ask(http.MethodPost, "http://"+listen+interlink.PathStatus, "[]")
 	assert.Equal(t, http.StatusOK, code, text)
+	code, text = ask(http.MethodGet, "http://"+ops+"/debug/pprof/cmdline", "")
+	assert.Equal(t, http.StatusOK, code)
+	assert.Contains(t, text, "--pprof")
 	require.NoError(t, process.End(syscall.SIGTERM), process)
 }
 

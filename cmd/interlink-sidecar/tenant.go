@@ -17,34 +17,46 @@ import (
 
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/multitenancy/tenant"
+	"github.com/cloudveneto/caas/sidecar/plugin"
 )
 
 const (
 	whoTimeout = 10 * time.Second
 	whoAgain   = 2 * time.Second
+	// reachAgain is the time between two looks at a kubeconfig that cannot be used.
+	reachAgain = 5 * time.Second
 )
 
 // becomeTenant finds out who the sidecar is in the target cluster. One that keeps tenants apart shows each only what is
 // his, and wants him to say so in every list: the selectors for that are added to the settings. It asks until the cluster
-// answers; an error is ctx's own.
-func becomeTenant(ctx context.Context, client kubernetes.Interface, settings *file) error {
+// answers; an error is ctx's own. failed is told why there is no answer yet.
+func becomeTenant(ctx context.Context, client kubernetes.Interface, settings *plugin.Settings, failed func(error)) error {
 	for {
 		identity, err := whoAmI(ctx, client)
 		if err == nil {
-			settings.restrictTo(identity)
+			restrict(settings, identity)
 			if identity.Kind == tenant.Tenant {
 				logging.From(ctx).InfoContext(ctx, "sidecar is a tenant", "user", identity.OwnerName, "owner", identity.Owner)
 			}
 			return nil
 		}
 		logging.From(ctx).WarnContext(ctx, "target cluster does not say who the sidecar is, asking again", "error", err)
-		timer := time.NewTimer(whoAgain)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		failed(err)
+		if err := pause(ctx, whoAgain); err != nil {
+			return err
 		}
+	}
+}
+
+// pause waits; an error is ctx's own.
+func pause(ctx context.Context, length time.Duration) error {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -63,16 +75,17 @@ func whoAmI(ctx context.Context, client kubernetes.Interface) (tenant.Identity, 
 	return tenant.IdentityOf(tenant.User{Name: info.Username, UID: info.UID, Groups: info.Groups, Extra: extra}), nil
 }
 
-// restrictTo adds the selectors that a tenant has to give. What the file says already is enough by itself.
-func (f *file) restrictTo(identity tenant.Identity) {
+// restrict adds the selectors that a tenant has to give. What the file says already is enough by itself.
+func restrict(settings *plugin.Settings, identity tenant.Identity) {
 	if identity.Kind != tenant.Tenant {
 		return
 	}
-	if f.Selector == "" {
-		f.Selector = tenant.LabelUserID + "=" + identity.Owner
+	if settings.Selector == "" {
+		settings.Selector = tenant.LabelUserID + "=" + identity.Owner
 	}
-	if f.VisibleNodes == "" {
-		f.VisibleNodes = tenant.NodePoolLabel + " in (" + strings.Join(pools(identity, f.Policy.Annotations[tenant.AnnotationPolicy]), ",") + ")"
+	if settings.VisibleNodes == "" {
+		mode := settings.Policy.Annotations[tenant.AnnotationPolicy]
+		settings.VisibleNodes = tenant.NodePoolLabel + " in (" + strings.Join(pools(identity, mode), ",") + ")"
 	}
 }
 

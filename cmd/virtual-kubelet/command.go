@@ -57,6 +57,7 @@ type options struct {
 	opsAddress string
 	certDir    string
 	check      bool
+	pprof      bool
 }
 
 func command() *cobra.Command {
@@ -76,6 +77,7 @@ func command() *cobra.Command {
 	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig file of this cluster; empty inside a pod")
 	flags.StringVar(&o.opsAddress, "ops-address", "", "where /healthz, /readyz and /metrics are served, or none (key OpsAddress, default "+settings.DefaultOpsAddress+")")
 	flags.StringVar(&o.certDir, "cert-dir", "/var/lib/virtual-kubelet/pki", "where the kubelet port's key and certificate are kept")
+	flags.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ with the metrics, as the key Pprof.Enabled does")
 	flags.BoolVar(&o.check, "check", false, "check the configuration file and stop")
 	cmd.SetArgs(upstreamFlags(flags, os.Args[1:]))
 	return cmd
@@ -130,6 +132,7 @@ func (o *options) run(cmd *cobra.Command) error {
 	default:
 		loaded.OpsAddress = o.opsAddress
 	}
+	loaded.Pprof = loaded.Pprof || o.pprof
 	if o.check {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", o.configPath)
 		return err

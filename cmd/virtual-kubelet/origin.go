@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -19,8 +20,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cloudveneto/caas/internal/cli"
+	"github.com/cloudveneto/caas/internal/hop"
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/rewind"
 	"github.com/cloudveneto/caas/internal/telemetry"
 	"github.com/cloudveneto/caas/provider/settings"
 )
@@ -28,9 +31,24 @@ import (
 // startTimeout bounds what is asked of the API server before the start.
 const startTimeout = 30 * time.Second
 
+// hops measure the requests of this program.
+type hops struct{ origin, farEnd *hop.Hop }
+
+func newHops(registry prometheus.Registerer) (*hops, error) {
+	origin, err := hop.New(registry, "origin", hop.Kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	farEnd, err := hop.New(registry, "far-end", interlink.Operation)
+	if err != nil {
+		return nil, err
+	}
+	return &hops{origin: origin, farEnd: farEnd}, nil
+}
+
 // originClient returns a client of this cluster. Without limits of its own the
 // API server's fairness decides, which knows more.
-func originClient(kubeconfig string, s *settings.Settings) (kubernetes.Interface, *rest.Config, error) { //nolint:ireturn // client-go's own seam
+func originClient(kubeconfig string, s *settings.Settings, hops *hops) (kubernetes.Interface, *rest.Config, error) { //nolint:ireturn // client-go's own seam
 	var config *rest.Config
 	var err error
 	if kubeconfig == "" {
@@ -45,6 +63,9 @@ func originClient(kubeconfig string, s *settings.Settings) (kubernetes.Interface
 	config.UserAgent = "virtual-kubelet/" + cli.Version()
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	config.Wrap(hops.origin.Transport)
+	config.Wrap(telemetry.Transport)
+	config.Wrap(rewind.Transport)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("this cluster's client: %w", err)
@@ -79,7 +100,7 @@ func clusterID(ctx context.Context, origin kubernetes.Interface, config *rest.Co
 }
 
 // farEnd returns a client of the interLink API.
-func farEnd(far *settings.FarEnd) (*interlink.Client, error) {
+func farEnd(far *settings.FarEnd, hops *hops) (*interlink.Client, error) {
 	tlsConfig, err := far.TLSConfig()
 	if err != nil {
 		return nil, err
@@ -90,8 +111,11 @@ func farEnd(far *settings.FarEnd) (*interlink.Client, error) {
 	}
 	return interlink.NewClient(interlink.ClientConfig{
 		BaseURL: far.BaseURL,
-		HTTP:    &http.Client{Transport: telemetry.Transport(transport)},
+		HTTP:    &http.Client{Transport: telemetry.Transport(hops.farEnd.Transport(transport))},
 		Token:   far.Token,
+		Streams: interlink.StreamConfig{Transport: transport, TLS: tlsConfig, Wrap: func(next http.RoundTripper) http.RoundTripper {
+			return telemetry.Upgrade(hops.farEnd.Transport(next))
+		}},
 	})
 }
 

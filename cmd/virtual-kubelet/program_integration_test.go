@@ -56,20 +56,20 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-func newProgram(t *testing.T, kubeconfig string, far *providertest.Far, more string) *program {
+func newProgram(t *testing.T, kubeconfig, far, more string) *program {
 	t.Helper()
 	p := &program{
 		t: t, kubeconfig: kubeconfig, config: filepath.Join(t.TempDir(), "config.yaml"),
 		ops: "127.0.0.1:" + freePort(t), kubelet: freePort(t),
 	}
 	require.NoError(t, os.WriteFile(p.config, fmt.Appendf(nil,
-		"InterlinkURL: %s\nClusterID: origin\nDisableCSR: true\nOpsAddress: %s\nPingInterval: 1s\n%s", far.URL(), p.ops, more), 0o600))
+		"InterlinkURL: %s\nClusterID: origin\nDisableCSR: true\nOpsAddress: %s\nPingInterval: 1s\n%s", far, p.ops, more), 0o600))
 	return p
 }
 
 func (p *program) start() {
 	p.t.Helper()
-	p.command = exec.CommandContext(p.t.Context(), binary.Path(p.t), "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig)
+	p.command = exec.CommandContext(p.t.Context(), binary.Path(p.t), "-nodename=caas-0", "-configpath="+p.config, "--kubeconfig="+p.kubeconfig, "--pprof")
 	p.command.Env = append(os.Environ(), "KUBELET_URL=127.0.0.1", "KUBELET_PORT="+p.kubelet, "POD_IP=127.0.0.1")
 	p.command.Stdout, p.command.Stderr = p.t.Output(), p.t.Output()
 	require.NoError(p.t, p.command.Start())
@@ -83,15 +83,21 @@ func (p *program) end(signal syscall.Signal) error {
 
 func (p *program) get(path string) (int, string) {
 	p.t.Helper()
-	request, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "http://"+p.ops+path, http.NoBody)
-	require.NoError(p.t, err)
+	return ask(p.t, "http://"+p.ops+path)
+}
+
+// ask is what a program answers; a status of 0 is that it does not.
+func ask(t *testing.T, url string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
 	answer, err := (&http.Client{Timeout: 5 * time.Second}).Do(request)
 	if err != nil {
 		return 0, ""
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(answer.Body)
-	require.NoError(p.t, err)
+	require.NoError(t, err)
 	return answer.StatusCode, string(body)
 }
 
@@ -115,7 +121,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	cluster := kubetest.Start(t, kubetest.Options{ControllerManager: true, Scheduler: true})
 	admin := cluster.Client()
 	far := providertest.Start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
-	p := newProgram(t, cluster.Kubeconfig("system:node:caas-0", "system:nodes"), far, "")
+	p := newProgram(t, cluster.Kubeconfig("system:node:caas-0", "system:nodes"), far.URL(), "")
 	p.start()
 	require.Eventually(t, func() bool {
 		_, err := admin.CoreV1().ServiceAccounts("default").Get(t.Context(), "default", metav1.GetOptions{})
@@ -158,6 +164,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		_, figures := p.get("/metrics")
 		return strings.Contains(figures, fmt.Sprintf("\nvirtual_kubelet_pods %d\n", count/2))
 	}, patience, 100*time.Millisecond)
+	code, profiles := p.get("/debug/pprof/cmdline")
+	assert.Equal(t, http.StatusOK, code)
+	assert.Contains(t, profiles, "--pprof")
 	require.NoError(t, p.end(syscall.SIGTERM), "a signal ends it in good order")
 	assert.Len(t, far.Held(), count/2, "and deletes nothing")
 }
@@ -168,8 +177,8 @@ func TestOneWorksTheOtherWaits(t *testing.T) {
 	admin := cluster.Client()
 	far := providertest.Start(t, providertest.Options{Extensions: providertest.All(), AutoRun: true})
 	const election = "LeaderElection: {Enabled: true}\n"
-	first := newProgram(t, cluster.AdminKubeconfig(), far, election)
-	second := newProgram(t, cluster.AdminKubeconfig(), far, election)
+	first := newProgram(t, cluster.AdminKubeconfig(), far.URL(), election)
+	second := newProgram(t, cluster.AdminKubeconfig(), far.URL(), election)
 	first.start()
 	run := func(name string) {
 		t.Helper()

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/record"
 
 	"github.com/cloudveneto/caas/internal/cli"
@@ -23,6 +25,7 @@ import (
 	"github.com/cloudveneto/caas/internal/service"
 	"github.com/cloudveneto/caas/provider"
 	"github.com/cloudveneto/caas/provider/bundle"
+	"github.com/cloudveneto/caas/provider/figures"
 	"github.com/cloudveneto/caas/provider/kubeletport"
 	"github.com/cloudveneto/caas/provider/settings"
 	"github.com/cloudveneto/caas/provider/virtualnode"
@@ -35,7 +38,11 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 		return err
 	}
 	defer flush()
-	origin, config, err := originClient(o.kubeconfig, s)
+	hops, err := newHops(registry)
+	if err != nil {
+		return err
+	}
+	origin, config, err := originClient(o.kubeconfig, s, hops)
 	if err != nil {
 		return err
 	}
@@ -44,7 +51,7 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 			return err
 		}
 	}
-	far, err := farEnd(&s.FarEnd)
+	far, err := farEnd(&s.FarEnd, hops)
 	if err != nil {
 		return err
 	}
@@ -52,11 +59,21 @@ func run(ctx context.Context, o *options, s *settings.Settings) error {
 	events.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: origin.CoreV1().Events("")})
 	defer events.Shutdown()
 	recorder := events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "virtual-kubelet", Host: s.Node.Name})
-	node, pods, err := core(s, origin, far, recorder, registry)
+	objects, err := metadata.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("this cluster's client: %w", err)
+	}
+	node, pods, err := core(s, origin, objects, far, recorder, registry)
 	if err != nil {
 		return err
 	}
-	port, err := kubeletPort(ctx, s, origin, pods)
+	measured, err := figures.New(figures.Config{
+		Source: far, Offered: pods.OffersStats, Pods: pods.GetPods, Cluster: s.ClusterID, Node: s.Node.Name,
+	})
+	if err != nil {
+		return err
+	}
+	port, err := kubeletPort(ctx, s, origin, pods, measured)
 	if err != nil {
 		return err
 	}
@@ -94,7 +111,7 @@ func kubeletVersion(version string) string {
 }
 
 // core makes the node and the pods on it, who tell each other what the far end says.
-func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Client, recorder record.EventRecorder,
+func core(s *settings.Settings, origin kubernetes.Interface, objects metadata.Interface, far *interlink.Client, recorder record.EventRecorder,
 	registry prometheus.Registerer,
 ) (*virtualnode.Node, *provider.Provider, error) {
 	var pods *provider.Provider
@@ -111,6 +128,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 		Version:      kubeletVersion(cli.Version()),
 		PingInterval: s.PingInterval,
 		PingFailures: s.PingFailures,
+		Metrics:      registry,
 		OnPing:       func(answer interlink.PingResponse) { pods.Offer(answer) },
 	})
 	if err != nil {
@@ -131,7 +149,10 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 		NodeName:       s.Node.Name,
 		ClusterID:      s.ClusterID,
 		Client:         origin,
+		Metadata:       objects,
 		FarEnd:         far,
+		Sessions:       far,
+		Debugger:       far,
 		Bundler:        collector,
 		Recorder:       recorder,
 		Metrics:        registry,
@@ -142,7 +163,7 @@ func core(s *settings.Settings, origin kubernetes.Interface, far *interlink.Clie
 	return node, pods, err
 }
 
-func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.Interface, pods *provider.Provider) (*kubeletport.Server, error) {
+func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.Interface, pods *provider.Provider, measured *figures.Figures) (*kubeletport.Server, error) {
 	authorities, err := clientAuthorities(ctx, origin, s.Kubelet.ClientCAFile)
 	if err != nil {
 		return nil, err
@@ -165,8 +186,12 @@ func kubeletPort(ctx context.Context, s *settings.Settings, origin kubernetes.In
 			GetContainerLogs:      pods.GetContainerLogs,
 			GetPods:               pods.GetPods,
 			GetPodsFromKubernetes: pods.GetPods,
+			GetStatsSummary:       measured.Summary,
+			GetMetricsResource:    measured.Resource,
 		},
-		Log: provider.LibraryLogger(logging.From(ctx)),
+		Streams:    streams{pods},
+		MaxStreams: s.MaxSessions,
+		Log:        provider.LibraryLogger(logging.From(ctx)),
 	})
 }
 

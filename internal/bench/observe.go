@@ -5,11 +5,14 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -20,25 +23,34 @@ import (
 type observer struct {
 	stop     context.CancelFunc
 	shutdown func()
+	name     func(*corev1.Pod) string
 
 	mu      sync.Mutex
 	changed chan struct{}
 	running map[string]time.Time
 	gone    map[string]time.Time
 	marks   map[string]time.Time
+	// uids are the pods; there are more than names when one took the place of another.
+	uids map[types.UID]struct{}
+	// owner are the labels of the platform on the last of them.
+	owner map[string]string
 }
+
+// podName tells pods apart by their names, originName offloaded ones by what they are called at the origin.
+func podName(pod *corev1.Pod) string    { return pod.Name }
+func originName(pod *corev1.Pod) string { return pod.Annotations["offload.infn.it/name"] }
 
 // markCondition is the pod condition whose message the status benchmark changes;
 // it is one that a kubelet owns, so it travels to the origin.
 const markCondition = corev1.PodReady
 
-// observe follows the pods of namespace that carry label until close is called.
+// observe follows the pods of namespace that carry label until close is called, under what name says they are called.
 // It is an informer, so it outlives what ends a single watch.
-func observe(ctx context.Context, client kubernetes.Interface, namespace, selector string) (*observer, error) {
+func observe(ctx context.Context, client kubernetes.Interface, namespace, selector string, name func(*corev1.Pod) string) (*observer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	o := &observer{
-		stop: cancel, changed: make(chan struct{}),
-		running: map[string]time.Time{}, gone: map[string]time.Time{}, marks: map[string]time.Time{},
+		stop: cancel, name: name, changed: make(chan struct{}),
+		running: map[string]time.Time{}, gone: map[string]time.Time{}, marks: map[string]time.Time{}, uids: map[types.UID]struct{}{},
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = selector }))
@@ -83,20 +95,29 @@ func (o *observer) note(object any, deleted bool) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	name := o.name(pod)
+	o.uids[pod.UID], o.owner = struct{}{}, platformLabels(pod)
 	if deleted {
-		o.gone[pod.Name] = now
-	} else if _, seen := o.running[pod.Name]; !seen && pod.Status.Phase == corev1.PodRunning {
-		o.running[pod.Name] = now
+		o.gone[name] = now
+	} else if _, seen := o.running[name]; !seen && pod.Status.Phase == corev1.PodRunning {
+		o.running[name] = now
 	}
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == markCondition && condition.Message != "" {
-			key := pod.Name + " " + condition.Message
+			key := name + " " + condition.Message
 			if _, seen := o.marks[key]; !seen {
 				o.marks[key] = now
 			}
 		}
 	}
 	o.wake()
+}
+
+// platformLabels are those that say whose a pod is.
+func platformLabels(pod *corev1.Pod) map[string]string {
+	labels := maps.Clone(pod.Labels)
+	maps.DeleteFunc(labels, func(key, _ string) bool { return !strings.HasPrefix(key, "osn.infn.it/") })
+	return labels
 }
 
 // await waits until done, called under the observer's lock, says true.

@@ -4,10 +4,15 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Offload measures the offloading path.
@@ -15,38 +20,108 @@ type Offload struct {
 	// Origin and Direct run pods on real nodes; OriginFake and DirectFake on fake
 	// nodes, where a pod costs nothing but API requests.
 	Origin, Direct, OriginFake, DirectFake Side
-	// Processes are the ids of the path's processes on fake nodes, by name.
-	Processes map[string]int
+	// Real and Fake are the programs of the path to the real nodes, and of that to the fake ones.
+	Real, Fake []Program
+	// Profiler asks them what they are doing.
+	Profiler Profiler
 	// Image has a shell and sleep.
 	Image string
-	// Bursts are the sizes of the bursts on fake nodes, Idle that of the idle
-	// measurement, Status those of the status measurement.
+	// Bursts are the sizes of the bursts on fake nodes, Workers how many the waves
+	// rise to, Idle is the size of the idle measurement, Status are those of the status measurement.
 	Bursts, Status []int
-	Idle           int
+	Workers, Idle  int
 	Report         *Report
 	Log            io.Writer
 }
 
-// Run measures everything; an error ends it, figures measured until then stay in the report.
-func (o *Offload) Run(ctx context.Context) error {
-	steps := []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{"one pod on a real node, 10 times", o.onePod},
-		{"20 pods at once on real nodes", o.twenty},
-		{"log throughput", o.logs},
-		{"bursts on fake nodes and their deletion", o.bursts},
-		{"status changes", o.statuses},
-		{"idle", o.idle},
+// Scenario is one of the measurements.
+type Scenario struct {
+	// Name is what it is picked by, About says what it does.
+	Name, About string
+
+	run func(*Offload, context.Context) error
+	// real tells that its pods run on real nodes.
+	real bool
+}
+
+// Scenarios are all measurements, in the order in which they are made.
+func Scenarios() []Scenario {
+	return []Scenario{
+		{"one", "one pod on a real node, ten times, in turns with one that is made directly", (*Offload).onePod, true},
+		{"twenty", "20 pods at once on real nodes", (*Offload).twenty, true},
+		{"logs", "throughput of a log of 8 MB", (*Offload).logs, true},
+		{"bursts", "many pods created at once on fake nodes, and deleted (--bursts)", (*Offload).bursts, false},
+		{"waves", "dask workers, a Deployment each, in waves every 5 s up to --workers and down again", (*Offload).waves, false},
+		{"status", "from a change of status to the sight of it, among many pods (--status)", (*Offload).statuses, false},
+		{"idle", "what many pods cost to which nothing happens (--idle): processor, memory, requests", (*Offload).idle, false},
 	}
-	for _, step := range steps {
-		_, _ = fmt.Fprintf(o.Log, "  %s\n", step.name)
-		if err := step.run(ctx); err != nil {
-			return fmt.Errorf("measure %s: %w", step.name, err)
+}
+
+// Pick returns the scenarios of the names, in the order in which they are made; all of them without names.
+func Pick(names ...string) ([]Scenario, error) {
+	all := Scenarios()
+	if len(names) == 0 {
+		return all, nil
+	}
+	known := make([]string, len(all))
+	for i, scenario := range all {
+		known[i] = scenario.Name
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("no scenario %q: there are %s", name, strings.Join(known, ", "))
 		}
 	}
-	return nil
+	return slices.DeleteFunc(all, func(scenario Scenario) bool { return !slices.Contains(names, scenario.Name) }), nil
+}
+
+// Run measures one scenario after the other, also after one that fails if its pods can be removed. Figures measured
+// until then stay in the report.
+func (o *Offload) Run(ctx context.Context, scenarios []Scenario) error {
+	var failures []error
+	for _, scenario := range scenarios {
+		_, _ = fmt.Fprintf(o.Log, "  %s: %s\n", scenario.Name, scenario.About)
+		programs := o.Fake
+		if scenario.real {
+			programs = o.Real
+		}
+		err := o.Profiler.during(ctx, scenario.Name, programs, func(ctx context.Context) error { return scenario.run(o, ctx) })
+		if err == nil {
+			continue
+		}
+		failures = append(failures, fmt.Errorf("measure %s: %w", scenario.Name, err))
+		if err := o.clear(ctx); err != nil {
+			return errors.Join(append(failures, err)...)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// clear removes what a scenario left when it failed.
+func (o *Offload) clear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	ours := metav1.ListOptions{LabelSelector: labelRun}
+	for _, side := range []Side{o.OriginFake, o.DirectFake} {
+		err := errors.Join(
+			side.Client.AppsV1().Deployments(side.Namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, ours),
+			side.Client.CoreV1().Pods(side.Namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, ours),
+		)
+		if err != nil {
+			return fmt.Errorf("remove what is left of a measurement (%s): %w", side.Name, err)
+		}
+		for {
+			pods, err := side.Client.CoreV1().Pods(side.Namespace).List(ctx, ours)
+			if err != nil {
+				return fmt.Errorf("remove what is left of a measurement (%s): %w", side.Name, err)
+			}
+			if len(pods.Items) == 0 {
+				break
+			}
+			pause(ctx, 200*time.Millisecond)
+		}
+	}
+	return o.awaitEmpty(ctx)
 }
 
 // onePod alternates between the two sides, so that the machine's mood meets both.
@@ -86,93 +161,6 @@ func (o *Offload) twenty(ctx context.Context) error {
 	o.Report.Add("20 pods, offloaded, all Running", milliseconds(origin), "ms", Lower)
 	o.Report.AddTarget("20 pods, offloaded to direct", float64(origin)/float64(direct), "x", Lower, 1.2)
 	return nil
-}
-
-func (o *Offload) bursts(ctx context.Context) error {
-	for _, n := range o.Bursts {
-		direct, err := o.counted(ctx, o.DirectFake, n)
-		if err != nil {
-			return err
-		}
-		origin, err := o.counted(ctx, o.OriginFake, n)
-		if err != nil {
-			return err
-		}
-		name := fmt.Sprintf("burst of %d", n)
-		o.Report.Add(name+", direct, all Running", milliseconds(direct.created), "ms", Lower)
-		o.Report.AddTarget(name+", offloaded to direct", float64(origin.created)/float64(direct.created), "x", Lower, 2.5)
-		o.Report.Add(name+", direct, all deleted", milliseconds(direct.deleted), "ms", Lower)
-		o.Report.AddTarget(name+", deletion, offloaded to direct", float64(origin.deleted)/float64(direct.deleted), "x", Lower, 2.5)
-		o.Report.AddTarget(name+", CaaS API requests per pod beyond direct", (origin.caas-direct.caas)/float64(n), "requests", Lower, 4)
-		o.Report.Add(name+", origin API requests per pod", origin.origin/float64(n), "requests", Lower)
-		o.Report.Add(name+", direct API requests per pod", direct.caas/float64(n), "requests", Lower)
-	}
-	return nil
-}
-
-// life is what the life of n pods took: times, and requests at both API servers.
-type life struct {
-	created, deleted time.Duration
-	caas, origin     float64
-}
-
-func (o *Offload) counted(ctx context.Context, side Side, n int) (life, error) {
-	var l life
-	caas, err := o.DirectFake.requests(ctx)
-	if err != nil {
-		return l, err
-	}
-	origin, err := o.OriginFake.requests(ctx)
-	if err != nil {
-		return l, err
-	}
-	l.created, l.deleted, err = o.burst(ctx, side, fmt.Sprintf("burst-%d", n), n)
-	if err != nil {
-		return l, err
-	}
-	caasAfter, err := o.DirectFake.requests(ctx)
-	if err != nil {
-		return l, err
-	}
-	originAfter, err := o.OriginFake.requests(ctx)
-	if err != nil {
-		return l, err
-	}
-	l.caas, l.origin = caasAfter-caas, originAfter-origin
-	return l, nil
-}
-
-// burst creates n pods, waits until all run, deletes them and waits until all
-// are gone, at the side's API server and, for the origin's pods, at CaaS too.
-func (o *Offload) burst(ctx context.Context, side Side, run string, n int) (created, deleted time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	seen, err := observe(ctx, side.Client, side.Namespace, labelRun+"="+run)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer seen.close()
-	start, err := side.create(ctx, run, o.Image, n)
-	if err != nil {
-		return 0, 0, err
-	}
-	running, err := seen.awaitRunning(ctx, n)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", side.Name, err)
-	}
-	created = running.Sub(start)
-	start, err = side.remove(ctx, run, n)
-	if err != nil {
-		return 0, 0, err
-	}
-	gone, err := seen.awaitGone(ctx, n)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", side.Name, err)
-	}
-	if err := o.awaitEmpty(ctx); err != nil {
-		return 0, 0, err
-	}
-	return created, max(gone.Sub(start), 0), nil
 }
 
 // pause waits for d or until ctx is done.

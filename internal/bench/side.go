@@ -3,12 +3,8 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -93,24 +89,14 @@ func parallel(ctx context.Context, n int, do func(ctx context.Context, i int) er
 
 // requests reads how many requests the side's API server has answered so far,
 // long-running watches left out.
-func (s Side) requests(ctx context.Context) (float64, error) {
+func (s Side) requests(ctx context.Context) (requests, error) {
 	body, err := s.Client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("requests of %s API server: %w", s.Name, err)
+		return nil, fmt.Errorf("requests of %s API server: %w", s.Name, err)
 	}
-	var total float64
-	lines := bufio.NewScanner(bytes.NewReader(body))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		line := lines.Text()
-		if !strings.HasPrefix(line, "apiserver_request_total{") || strings.Contains(line, `verb="WATCH"`) {
-			continue
-		}
-		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-		if err != nil {
-			return 0, fmt.Errorf("requests of %s API server: %w", s.Name, err)
-		}
-		total += value
+	all, err := ParseExposition(string(body))
+	if err != nil {
+		return nil, fmt.Errorf("requests of %s API server: %w", s.Name, err)
 	}
-	return total, nil
+	return requestsOf(all), nil
 }

@@ -5,8 +5,9 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"runtime"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,7 +81,7 @@ func (o *Offload) statusesOf(ctx context.Context, n int) ([]time.Duration, error
 		if err := setMark(ctx, o.DirectFake.Client, &pod, mark); err != nil {
 			return nil, err
 		}
-		at, err := seen.awaitMark(ctx, pod.Annotations["offload.infn.it/name"], mark)
+		at, err := seen.awaitMark(ctx, originName(&pod), mark)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +93,7 @@ func (o *Offload) statusesOf(ctx context.Context, n int) ([]time.Duration, error
 
 // fill runs n pods on fake nodes through the virtual node.
 func (o *Offload) fill(ctx context.Context, run string, n int) (*observer, error) {
-	seen, err := observe(ctx, o.OriginFake.Client, o.OriginFake.Namespace, labelRun+"="+run)
+	seen, err := observe(ctx, o.OriginFake.Client, o.OriginFake.Namespace, labelRun+"="+run, podName)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +140,10 @@ const idlePeriod = 30 * time.Second
 func (o *Offload) idle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 25*time.Minute)
 	defer cancel()
+	bare, err := o.heaps(ctx)
+	if err != nil {
+		return err
+	}
 	empty, err := o.requestRates(ctx)
 	if err != nil {
 		return err
@@ -161,7 +166,20 @@ func (o *Offload) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name := range o.Processes {
+	o.reportIdle(before, after, empty, full)
+	if err := o.reportHeaps(ctx, bare); err != nil {
+		return err
+	}
+	if err := o.Profiler.snapshot(ctx, "idle", "full", o.Fake); err != nil {
+		return err
+	}
+	return o.drain(ctx, seen, "idle", o.Idle)
+}
+
+// reportIdle says what the programs and the API servers did while nothing happened.
+func (o *Offload) reportIdle(before, after map[string]usage, empty, full [2]float64) {
+	for _, program := range o.Fake {
+		name := program.Name
 		figure := fmt.Sprintf("idle, %d pods, %s", o.Idle, name)
 		busy := 100 * float64(after[name].cpu-before[name].cpu) / float64(idlePeriod)
 		o.Report.AddTarget(figure+", CPU", busy, "%", Lower, 1)
@@ -171,7 +189,66 @@ func (o *Offload) idle(ctx context.Context) error {
 		name := fmt.Sprintf("idle, %d pods, %s API requests beyond an empty cluster", o.Idle, cluster)
 		o.Report.AddTarget(name, max(full[i]-empty[i], 0), "requests/s", Lower, 0.5)
 	}
-	return o.drain(ctx, seen, "idle", o.Idle)
+}
+
+// heaps are what the programs need of their heaps, by name.
+func (o *Offload) heaps(ctx context.Context) (map[string]float64, error) {
+	heaps := make(map[string]float64, len(o.Fake))
+	for _, program := range o.Fake {
+		live, err := o.Profiler.live(ctx, program)
+		if err != nil {
+			return nil, err
+		}
+		heaps[program.Name] = live
+	}
+	return heaps, nil
+}
+
+// reportHeaps says what each program keeps per pod, beside what the pod itself takes in any program that watches it.
+func (o *Offload) reportHeaps(ctx context.Context, bare map[string]float64) error {
+	object, err := o.objectSize(ctx)
+	if err != nil {
+		return err
+	}
+	full, err := o.heaps(ctx)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("idle, %d pods, ", o.Idle)
+	o.Report.Add(name+"one pod as an informer keeps it", object/(1<<10), "KiB", Lower)
+	for _, program := range o.Fake {
+		each := (full[program.Name] - bare[program.Name]) / float64(o.Idle)
+		o.Report.Add(name+program.Name+", heap per pod", each/(1<<10), "KiB", Lower)
+		o.Report.AddTarget(name+program.Name+", heap per pod beyond the informer's", (each-object)/(1<<10), "KiB", Lower, 20)
+	}
+	return nil
+}
+
+// objectSize is what a pod of the origin takes in memory, as an informer has it that drops managed fields.
+func (o *Offload) objectSize(ctx context.Context) (float64, error) {
+	before := ownHeap()
+	pods, err := o.OriginFake.Client.CoreV1().Pods(o.OriginFake.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labelRun + "=idle"})
+	if err != nil {
+		return 0, fmt.Errorf("list idle pods: %w", err)
+	}
+	for i := range pods.Items {
+		pods.Items[i].ManagedFields = nil
+	}
+	size := ownHeap() - before
+	runtime.KeepAlive(pods)
+	if len(pods.Items) == 0 {
+		return 0, errors.New("no idle pods")
+	}
+	return size / float64(len(pods.Items)), nil
+}
+
+// ownHeap is what this process needs of its heap.
+func ownHeap() float64 {
+	runtime.GC()
+	runtime.GC() // the first one only hands over what sync.Pools hold
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
 }
 
 // requestRates counts the requests per second of the CaaS and the origin's API server.
@@ -183,7 +260,7 @@ func (o *Offload) requestRates(ctx context.Context) ([2]float64, error) {
 		if err != nil {
 			return rates, err
 		}
-		rates[i] = -count
+		rates[i] = -count.total()
 	}
 	pause(ctx, idlePeriod)
 	for i, side := range sides {
@@ -191,76 +268,19 @@ func (o *Offload) requestRates(ctx context.Context) ([2]float64, error) {
 		if err != nil {
 			return rates, err
 		}
-		rates[i] = (rates[i] + count) / idlePeriod.Seconds()
+		rates[i] = (rates[i] + count.total()) / idlePeriod.Seconds()
 	}
 	return rates, nil
 }
 
 func (o *Offload) usages() (map[string]usage, error) {
-	usages := make(map[string]usage, len(o.Processes))
-	for name, pid := range o.Processes {
-		u, err := usageOf(pid)
+	usages := make(map[string]usage, len(o.Fake))
+	for _, program := range o.Fake {
+		u, err := usageOf(program.PID)
 		if err != nil {
 			return nil, err
 		}
-		usages[name] = u
+		usages[program.Name] = u
 	}
 	return usages, nil
-}
-
-// logs times the same large log read directly and through the virtual node.
-func (o *Offload) logs(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	direct, err := o.logRate(ctx, o.Direct)
-	if err != nil {
-		return err
-	}
-	origin, err := o.logRate(ctx, o.Origin)
-	if err != nil {
-		return err
-	}
-	o.Report.Add("log, direct", direct, "MB/s", Higher)
-	o.Report.Add("log, offloaded", origin, "MB/s", Higher)
-	o.Report.AddTarget("log, offloaded to direct", origin/direct, "x", Higher, 0.6)
-	return nil
-}
-
-// logRate has a pod write a log that stays below the 10 MiB at which the kubelet
-// rotates it, reads it five times and returns the best rate in MB/s.
-func (o *Offload) logRate(ctx context.Context, side Side) (float64, error) {
-	pod := side.pod("log", "log", o.Image)
-	pod.Spec.Containers[0].Command = []string{"sh", "-c", "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c 8000000; echo; echo written; trap exit TERM; sleep 36000 & wait"}
-	seen, err := observe(ctx, side.Client, side.Namespace, labelRun+"=log")
-	if err != nil {
-		return 0, err
-	}
-	defer seen.close()
-	if _, err := side.Client.CoreV1().Pods(side.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
-		return 0, fmt.Errorf("create log pod (%s): %w", side.Name, err)
-	}
-	if _, err := seen.awaitRunning(ctx, 1); err != nil {
-		return 0, err
-	}
-	var best float64
-	for range 5 {
-		pause(ctx, time.Second)
-		start := time.Now()
-		stream, err := side.Client.CoreV1().Pods(side.Namespace).GetLogs("log", &corev1.PodLogOptions{}).Stream(ctx)
-		if err != nil {
-			return 0, fmt.Errorf("read log (%s): %w", side.Name, err)
-		}
-		n, err := io.Copy(io.Discard, stream)
-		_ = stream.Close()
-		if err != nil {
-			return 0, fmt.Errorf("read log (%s): %w", side.Name, err)
-		}
-		best = max(best, float64(n)/1e6/time.Since(start).Seconds())
-	}
-	grace := int64(0)
-	if err := side.Client.CoreV1().Pods(side.Namespace).Delete(ctx, "log", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
-		return 0, fmt.Errorf("delete log pod (%s): %w", side.Name, err)
-	}
-	_, err = seen.awaitGone(ctx, 1)
-	return best, err
 }

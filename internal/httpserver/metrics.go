@@ -23,7 +23,7 @@ type Metrics struct {
 
 // NewMetrics registers the metrics of one server in registry. The same registry
 // may serve several servers with different names.
-func NewMetrics(registry *prometheus.Registry, server string) (*Metrics, error) {
+func NewMetrics(registry prometheus.Registerer, server string) (*Metrics, error) {
 	labels := prometheus.Labels{"server": server}
 	m := &Metrics{
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/pprof" // served only when asked for, never by the default mux
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -22,6 +23,8 @@ type OpsConfig struct {
 	Address string
 	// Ready says why the program cannot do its work now; nil means always ready.
 	Ready func(context.Context) error
+	// Partly says what cannot be done though the program is ready; /readyz shows it. It MAY be nil.
+	Partly func(context.Context) []string
 	// Registry is what /metrics shows; nil serves none.
 	Registry prometheus.Gatherer
 	// Pprof adds /debug/pprof/.
@@ -34,7 +37,7 @@ func NewOps(cfg OpsConfig) (*Server, error) {
 	router.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	}).Methods(http.MethodGet, http.MethodHead)
-	router.HandleFunc("/readyz", readyz(cfg.Ready)).Methods(http.MethodGet, http.MethodHead)
+	router.HandleFunc("/readyz", readyz(cfg)).Methods(http.MethodGet, http.MethodHead)
 	if cfg.Registry != nil {
 		router.Handle("/metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})).Methods(http.MethodGet)
 	}
@@ -48,17 +51,23 @@ func NewOps(cfg OpsConfig) (*Server, error) {
 	return New(Config{Name: "ops", Address: cfg.Address, Handler: router, MaxBody: 64 << 10, GracePeriod: 5 * time.Second})
 }
 
-func readyz(ready func(context.Context) error) http.HandlerFunc {
+func readyz(cfg OpsConfig) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 		defer cancel()
-		if ready != nil {
-			if err := ready(ctx); err != nil {
+		if cfg.Ready != nil {
+			if err := cfg.Ready(ctx); err != nil {
 				logging.From(ctx).DebugContext(ctx, "not ready", "error", err)
 				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 				return
 			}
 		}
-		_, _ = io.WriteString(w, "ok\n")
+		lines := []string{"ok\n"}
+		if cfg.Partly != nil {
+			for _, problem := range cfg.Partly(ctx) {
+				lines = append(lines, "but: "+problem+"\n")
+			}
+		}
+		_, _ = io.WriteString(w, strings.Join(lines, ""))
 	}
 }

@@ -53,6 +53,11 @@ func TestOps(t *testing.T) {
 	code, _ = get(t, plain, http.MethodGet, base+"/debug/pprof/", nil)
 	assert.Equal(t, http.StatusNotFound, code)
 
+	base = runOps(t, httpserver.OpsConfig{Partly: func(context.Context) []string { return []string{"one of two is away"} }})
+	code, text = get(t, plain, http.MethodGet, base+"/readyz", nil)
+	assert.Equal(t, http.StatusOK, code)
+	assert.Equal(t, "ok\nbut: one of two is away\n", text)
+
 	base = runOps(t, httpserver.OpsConfig{Pprof: true})
 	code, _ = get(t, plain, http.MethodGet, base+"/debug/pprof/goroutine?debug=1", nil)
 	assert.Equal(t, http.StatusOK, code)

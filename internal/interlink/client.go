@@ -5,6 +5,7 @@ package interlink
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,18 @@ type ClientConfig struct {
 	Token func() (string, error)
 	// Timeout bounds every call but logs and streams; default 2 minutes.
 	Timeout time.Duration
+	// Streams says how streams into pods are opened.
+	Streams StreamConfig
+}
+
+// StreamConfig says how connections that are upgraded reach the far end.
+type StreamConfig struct {
+	// Transport MUST speak HTTP/1.1; default is that of HTTP.
+	Transport http.RoundTripper
+	// TLS is what Transport uses, for the protocols that dial by themselves.
+	TLS *tls.Config
+	// Wrap, when set, is put around what sends the request (tracing).
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Client speaks to an interLink API server as a virtual kubelet does. It may be
@@ -47,6 +60,8 @@ type Client struct {
 	http    *http.Client
 	token   func() (string, error)
 	timeout time.Duration
+	streams StreamConfig
+	unix    bool
 }
 
 // NewClient returns a client for the API server at cfg.BaseURL.
@@ -64,7 +79,16 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 2 * time.Minute
 	}
-	return &Client{base: base, http: cfg.HTTP, token: cfg.Token, timeout: cfg.Timeout}, nil
+	if cfg.Streams.Transport == nil {
+		cfg.Streams.Transport = cfg.HTTP.Transport
+	}
+	if cfg.Streams.Transport == nil {
+		cfg.Streams.Transport = http.DefaultTransport
+	}
+	return &Client{
+		base: base, http: cfg.HTTP, token: cfg.Token, timeout: cfg.Timeout,
+		streams: cfg.Streams, unix: strings.HasPrefix(cfg.BaseURL, "unix:"),
+	}, nil
 }
 
 // RequestBase is what the URLs of requests to the far end at baseURL start with;
@@ -184,16 +208,12 @@ func (c *Client) send(ctx context.Context, operation, method, path string, messa
 	if message != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	request.Header.Set(HeaderSession, session(operation))
-	token, err := c.token()
-	if err != nil {
-		return nil, fmt.Errorf("%s: bearer token: %w", operation, err)
-	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
+	if err := c.sign(request.Header, operation); err != nil {
+		return nil, err
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
+		c.distrust()
 		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
 	if answer.StatusCode != http.StatusOK {
@@ -202,6 +222,10 @@ func (c *Client) send(ctx context.Context, operation, method, path string, messa
 	}
 	return answer, nil
 }
+
+// distrust has no request use a connection that was kept: if one of them is dead, without a word of its far end, the others
+// may be as well, and each would cost a timeout.
+func (c *Client) distrust() { c.http.CloseIdleConnections() }
 
 func statusError(operation string, answer *http.Response) error {
 	// A cut body leaves a shorter message; the status code is what counts.
@@ -217,8 +241,10 @@ func statusError(operation string, answer *http.Response) error {
 // session makes a correlation id in upstream's form, for instance CreatePod#4711.
 func session(operation string) string {
 	names := map[string]string{
-		"ping": "PingInterLink", "create pod": "CreatePod", "delete pod": "DeletePod",
+		"ping": "PingInterLink", "create pod": "CreatePod", "update pod": "UpdatePod", "delete pod": "DeletePod",
 		"pod status": "GetStatus", "container log": "GetLogs", "status stream": "WatchStatus",
+		"add ephemeral containers": "AddEphemeral", "pod figures": "GetStats",
+		string(StreamExec): "Exec", string(StreamAttach): "Attach", string(StreamPortForward): "PortForward",
 	}
 	return fmt.Sprintf("%s#%d", names[operation], rand.IntN(100000)) //nolint:gosec // a correlation id is no secret
 }

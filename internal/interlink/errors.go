@@ -42,3 +42,9 @@ func IsNotFound(err error) bool {
 	var status *StatusError
 	return errors.As(err, &status) && status.Code == http.StatusNotFound
 }
+
+// IsConflict reports whether the far end cannot do this to the object as it is now.
+func IsConflict(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusConflict
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -21,23 +22,46 @@ const (
 	// ExtensionIdempotent says that /create of a known UID answers the same job id
 	// and writes nothing; /delete of an unknown UID succeeds.
 	ExtensionIdempotent Extension = "idempotent/v1"
+	// ExtensionExec says that PodStreamPath with StreamExec can be upgraded.
+	ExtensionExec Extension = "exec/v1"
+	// ExtensionAttach is ExtensionExec for StreamAttach.
+	ExtensionAttach Extension = "attach/v1"
+	// ExtensionPortForward is ExtensionExec for StreamPortForward.
+	ExtensionPortForward Extension = "port-forward/v1"
+	// ExtensionEvents says that the status stream tells the Events of pods to readers
+	// that ask for them with QueryEvents.
+	ExtensionEvents Extension = "events/v1"
+	// ExtensionStats says that GET PathStats answers a StatsResponse.
+	ExtensionStats Extension = "stats/v1"
+	// ExtensionClaims says that /create may carry what the origin knows of the pod's claims.
+	ExtensionClaims Extension = "claims/v1"
+	// ExtensionEphemeral says that POST to EphemeralPath adds ephemeral containers.
+	ExtensionEphemeral Extension = "ephemeral/v1"
+	// ExtensionNodeLabels says that PingResponse.Labels, here and in the status stream, are
+	// all the labels that the far end has for the virtual node.
+	ExtensionNodeLabels Extension = "node-labels/v1"
 )
 
 // Has reports whether the answer offers e end to end.
 func (p PingResponse) Has(e Extension) bool { return slices.Contains(p.Extensions, e) }
 
 // PathWatch is the route of the status stream: GET, no body, query parameters
-// QueryCluster and QueryNode, answer ContentTypeStream: one StatusEvent per line.
+// QueryCluster and QueryNode (and QueryEvents=true), answer ContentTypeStream: one StatusEvent per line.
 const (
 	PathWatch         = "/caas/v1/statuses"
 	QueryCluster      = "cluster"
 	QueryNode         = "node"
+	QueryEvents       = "events"
 	ContentTypeStream = "application/x-ndjson"
 )
 
 // HeaderClient carries, from the API to its plugin, the authenticated identity
 // of the virtual kubelet. The API drops any value that a client sent.
 const HeaderClient = "InterLink-Client"
+
+// HeaderProbe marks, with the value "true", a ping that the API sends for its own
+// readiness and for no client. Far ends MAY answer it for all clients together.
+const HeaderProbe = "InterLink-Probe"
 
 // Annotations that the virtual kubelet adds to the wire copy of a pod, so that
 // the far end can tell apart the pods of several clusters and virtual nodes.
@@ -60,6 +84,9 @@ const (
 	EventHeartbeat EventType = "HEARTBEAT"
 	// EventNode says that Node is what a ping would answer now.
 	EventNode EventType = "NODE"
+	// EventPodEvent says that Event is an Event about one pod. Only readers that asked
+	// for them get any.
+	EventPodEvent EventType = "EVENT"
 )
 
 // HeartbeatSeconds is the longest silence of a status stream; a reader that
@@ -73,6 +100,7 @@ type StatusEvent struct {
 	Type   EventType     `json:"type"`
 	Status *PodStatus    `json:"status,omitempty"`
 	Node   *PingResponse `json:"node,omitempty"`
+	Event  *PodEvent     `json:"event,omitempty"`
 }
 
 // PodDetail is what a pod's status holds beyond its containers. With it, the
@@ -98,9 +126,14 @@ type PodDetail struct {
 	// Incomplete is true while the remote pod waits for objects that only a create
 	// can bring: if that create was cut off, it has to be sent again.
 	Incomplete bool `json:"incomplete,omitempty"`
+	// EphemeralContainers are the statuses of ephemeral containers.
+	EphemeralContainers []corev1.ContainerStatus `json:"ephemeralContainers,omitempty"`
 	// OriginCluster and OriginNode repeat the annotations of the created pod.
 	OriginCluster string `json:"originCluster,omitempty"`
 	OriginNode    string `json:"originNode,omitempty"`
+	// Revision and RefreshAt repeat the marks that came with the pod or its last update.
+	Revision  string       `json:"revision,omitempty"`
+	RefreshAt *metav1.Time `json:"refreshAt,omitempty"`
 }
 
 // ReferencedObjects are objects that a pod references without mounting them.
@@ -109,6 +142,18 @@ type ReferencedObjects struct {
 	Secrets    []corev1.Secret    `json:"secrets,omitempty"`
 	// ProjectedVolumes are those of volumes that no container mounts.
 	ProjectedVolumes []corev1.ConfigMap `json:"projectedVolumes,omitempty"`
+	// Claims are facts, see ExtensionClaims.
+	Claims []Claim `json:"claims,omitempty"`
+}
+
+// Claim is what an origin tells of a PersistentVolumeClaim that a pod uses.
+type Claim struct {
+	Name         string                              `json:"name"`
+	StorageClass string                              `json:"storageClass,omitempty"`
+	AccessModes  []corev1.PersistentVolumeAccessMode `json:"accessModes,omitempty"`
+	VolumeMode   corev1.PersistentVolumeMode         `json:"volumeMode,omitempty"`
+	// Size is what the claim requests.
+	Size *resource.Quantity `json:"size,omitempty"`
 }
 
 // Reasons that a plugin of this project gives for every container of a pod that

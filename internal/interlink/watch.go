@@ -22,6 +22,8 @@ const maxEvent = 16 << 20
 type WatchRequest struct {
 	Cluster string
 	Node    string
+	// Events asks for the pods' Events too; the far end MUST offer ExtensionEvents.
+	Events bool
 }
 
 // ErrStreamSilent ends a status stream whose far end sent nothing, not even a
@@ -36,6 +38,9 @@ func (c *Client) Watch(ctx context.Context, request WatchRequest, handle func(St
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	query := url.Values{QueryCluster: {request.Cluster}, QueryNode: {request.Node}}
+	if request.Events {
+		query.Set(QueryEvents, "true")
+	}
 	silence := 3 * HeartbeatSeconds * time.Second
 	watchdog := time.AfterFunc(silence, func() { cancel(ErrStreamSilent) })
 	defer watchdog.Stop()
@@ -58,6 +63,7 @@ func (c *Client) Watch(ctx context.Context, request WatchRequest, handle func(St
 		watchdog.Reset(silence)
 	}
 	if err := lines.Err(); err != nil {
+		c.distrust()
 		return causeOf(ctx, fmt.Errorf("status stream: %w", err))
 	}
 	return io.EOF

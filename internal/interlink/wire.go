@@ -45,6 +45,8 @@ type CreateRequest struct {
 	ProjectedVolumes []corev1.ConfigMap `json:"projectedvolumesmaps"`
 	// JobScriptURL names a job script builder; empty for Kubernetes plugins.
 	JobScriptURL string `json:"jobscriptURL"`
+	// Claims is an extension: what the origin knows of the pod's claims.
+	Claims []Claim `json:"claims,omitempty"`
 }
 
 // PluginPod is one pod as the API hands it to a plugin (upstream's RetrievedPodData).
@@ -158,6 +160,8 @@ type PingResponse struct {
 	Resources *PingResources `json:"resources,omitempty"`
 	// Taints: nil leaves the node's taints as they are, an empty list clears them.
 	Taints *[]PingTaint `json:"taints,omitempty"`
+	// Labels is an extension: labels for the virtual node; see ExtensionNodeLabels.
+	Labels map[string]string `json:"labels,omitempty"`
 
 	// PluginExtensions is what the plugin can do beyond upstream. Extensions is
 	// what the API and the plugin can do together; only the API writes it.

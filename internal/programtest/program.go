@@ -31,8 +31,11 @@ import (
 	"github.com/cloudveneto/caas/internal/lab/kube"
 )
 
-// Binary is the program in whose directory the tests run, built by the first of them that needs it. Its zero value is ready.
+// Binary is a program, built by the first test that needs it. Its zero value is the one in whose directory the tests run.
 type Binary struct {
+	// Name is that of another program in the directory beside.
+	Name string
+
 	once sync.Once
 	dir  string
 	err  error
@@ -40,24 +43,30 @@ type Binary struct {
 
 // Run runs the tests, and removes the program after them. It returns the code to exit with.
 func (b *Binary) Run(m *testing.M) int {
-	defer func() {
-		b.once.Do(func() {})
-		_ = os.RemoveAll(b.dir) // of "" it removes nothing
-	}()
+	defer b.Remove()
 	return m.Run()
+}
+
+// Remove removes the program; nothing builds it afterwards.
+func (b *Binary) Remove() {
+	b.once.Do(func() {})
+	_ = os.RemoveAll(b.dir) // of "" it removes nothing
 }
 
 // Path is where the program is.
 func (b *Binary) Path(tb testing.TB) string {
 	tb.Helper()
-	name, err := os.Getwd()
+	source, err := os.Getwd()
 	require.NoError(tb, err)
-	name = filepath.Base(name)
+	if b.Name != "" {
+		source = filepath.Join(filepath.Dir(source), b.Name)
+	}
+	name := filepath.Base(source)
 	b.once.Do(func() {
 		if b.dir, b.err = os.MkdirTemp("", name+"-"); b.err != nil { //nolint:usetesting // it outlives the test that needs it first
 			return
 		}
-		build := exec.CommandContext(context.WithoutCancel(tb.Context()), "go", "build", "-o", b.dir, ".") //nolint:gosec // the directory is its own
+		build := exec.CommandContext(context.WithoutCancel(tb.Context()), "go", "build", "-o", b.dir, source) //nolint:gosec // the directory is its own
 		out, err := build.CombinedOutput()
 		if err != nil {
 			b.err = fmt.Errorf("build %s: %w: %s", name, err, out)

@@ -17,9 +17,13 @@ import (
 )
 
 // Observe makes a program tell what it does: Kubernetes' libraries log like itself, traces are exported if the environment
-// asks for it, and the registry has the metrics of the process. The caller MUST call flush at the end.
+// asks for it, and the registry has the metrics of the process. Clients of clusters that are made afterwards soon notice a
+// connection that is dead. The caller MUST call flush at the end.
 func Observe(ctx context.Context, program string) (registry *prometheus.Registry, flush func(), err error) {
 	logging.CaptureKlog(logging.From(ctx))
+	if err := giveUpSoon(); err != nil {
+		return nil, nil, err
+	}
 	registry = prometheus.NewRegistry()
 	if err := errors.Join(
 		registry.Register(collectors.NewGoCollector()),

@@ -96,9 +96,23 @@ func Transport(next http.RoundTripper) http.RoundTripper {
 	if !Enabled() {
 		return next
 	}
-	return otelhttp.NewTransport(next,
+	return traced{below: next, RoundTripper: otelhttp.NewTransport(next,
 		otelhttp.WithMeterProvider(noop.NewMeterProvider()),
-		otelhttp.WithPropagators(propagator()))
+		otelhttp.WithPropagators(propagator()))}
+}
+
+// traced traces requests of the transport below.
+type traced struct {
+	http.RoundTripper
+
+	below http.RoundTripper
+}
+
+// CloseIdleConnections lets http.Client reach the transport below.
+func (t traced) CloseIdleConnections() {
+	if closer, ok := t.below.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
+	}
 }
 
 // Flush calls shutdown with a deadline of its own, for use when ctx is done.

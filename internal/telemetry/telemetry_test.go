@@ -4,21 +4,19 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	trace "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/cloudveneto/caas/internal/telemetry"
+	"github.com/cloudveneto/caas/internal/telemetry/telemetrytest"
 )
 
 // These tests set environment variables and OpenTelemetry's process-wide
@@ -42,6 +40,7 @@ func TestNothingIsWrappedUnlessAskedFor(t *testing.T) {
 	telemetry.Flush(t.Context(), shutdown)
 	transport := &http.Transport{}
 	assert.Same(t, transport, telemetry.Transport(transport))
+	assert.Same(t, transport, telemetry.Upgrade(transport))
 	mux := http.NewServeMux()
 	assert.Same(t, mux, telemetry.Handler(mux, "test"))
 }
@@ -55,37 +54,12 @@ func TestBadSettingsAreNamed(t *testing.T) {
 	require.NoError(t, shutdown(t.Context()))
 }
 
-// traces is a collector that keeps what it gets.
-type traces struct {
-	collector.UnimplementedTraceServiceServer
-
-	mu    sync.Mutex
-	spans []*trace.Span
-}
-
-func (c *traces) Export(_ context.Context, request *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, resource := range request.GetResourceSpans() {
-		for _, scope := range resource.GetScopeSpans() {
-			c.spans = append(c.spans, scope.GetSpans()...)
-		}
-	}
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
 // TestTraceFollowsARequest runs a client and a server with a real collector.
 func TestTraceFollowsARequest(t *testing.T) {
 	clearEnvironment(t)
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	kept := &traces{}
-	server := grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, kept)
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
+	kept := telemetrytest.Start(t)
 	t.Setenv("ENABLE_TRACING", "1")
-	t.Setenv("TELEMETRY_ENDPOINT", listener.Addr().String())
+	t.Setenv("TELEMETRY_ENDPOINT", kept.Address())
 	t.Setenv("TELEMETRY_UNIQUE_ID", "one")
 
 	shutdown, err := telemetry.Setup(t.Context(), "test")
@@ -105,15 +79,34 @@ func TestTraceFollowsARequest(t *testing.T) {
 	_, _ = io.Copy(io.Discard, answer.Body)
 	require.NoError(t, answer.Body.Close())
 	assert.True(t, flushed, "streams need the flusher")
+	upgrade := telemetry.Upgrade(&http.Transport{DisableKeepAlives: true})
+	working, end := telemetry.Start(t.Context(), "work", attribute.String("pod", "p"))
+	request, err = http.NewRequestWithContext(working, http.MethodPost, api.URL+"/exec?command=secret", nil)
+	require.NoError(t, err)
+	answer, err = upgrade.RoundTrip(request)
+	require.NoError(t, err)
+	_, _ = io.Copy(io.Discard, answer.Body)
+	require.NoError(t, answer.Body.Close())
+	end(errors.New("secret"))
 	api.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	require.NoError(t, shutdown(ctx))
 
-	kept.mu.Lock()
-	defer kept.mu.Unlock()
-	require.Len(t, kept.spans, 2)
-	assert.Equal(t, kept.spans[0].GetTraceId(), kept.spans[1].GetTraceId(), "one trace over both ends")
-	names := []string{kept.spans[0].GetName(), kept.spans[1].GetName()}
-	assert.Contains(t, names, "api /create")
+	spans := kept.Spans()
+	require.Len(t, spans, 5)
+	byName := map[string]telemetrytest.Span{}
+	for _, span := range spans {
+		byName[span.GetName()] = span
+	}
+	called, work, opened := byName["api /create"], byName["work"], byName["open /exec"]
+	assert.Equal(t, byName["HTTP POST"].GetTraceId(), called.GetTraceId(), "one trace over both ends")
+	assert.Equal(t, byName["HTTP POST"].GetSpanId(), called.GetParentSpanId())
+	assert.Equal(t, opened.GetSpanId(), byName["api /exec"].GetParentSpanId(), "upgrades, too")
+	assert.Equal(t, work.GetSpanId(), opened.GetParentSpanId(), "what was asked for in the course of work is part of it")
+	assert.Equal(t, "p", work.Attribute("pod"))
+	for _, span := range spans {
+		assert.NotContains(t, span.String(), "secret", "a command is nobody's business")
+		assert.Equal(t, "test", span.Service)
+	}
 }

@@ -60,12 +60,12 @@ func referred(environment []corev1.EnvVar, name string) bool {
 // references puts the objects that an environment refers to into the request.
 func (b *build) references(ctx context.Context, container *corev1.Container) error {
 	for i := range container.EnvFrom {
-		if err := b.wholeObject(ctx, &container.EnvFrom[i]); err != nil {
+		if err := b.wholeObject(ctx, &container.EnvFrom[i]); b.tolerated(err) != nil {
 			return err
 		}
 	}
 	for i := range container.Env {
-		if err := b.objectOfKey(ctx, container.Env[i].ValueFrom); err != nil {
+		if err := b.objectOfKey(ctx, container.Env[i].ValueFrom); b.tolerated(err) != nil {
 			return err
 		}
 	}
@@ -122,16 +122,15 @@ func (b *build) fromObjects(ctx context.Context, container *corev1.Container) ([
 }
 
 func (b *build) values(ctx context.Context, source *corev1.EnvFromSource) (map[string]string, error) {
-	namespace := b.origin.Namespace
 	if reference := source.ConfigMapRef; reference != nil {
-		object, err := b.collector.configMaps.get(ctx, namespace, reference.Name, isTrue(reference.Optional))
+		object, err := b.readConfigMap(ctx, reference.Name, reference.Optional)
 		if err != nil || object == nil {
 			return nil, err
 		}
 		return object.Data, nil
 	}
 	if reference := source.SecretRef; reference != nil {
-		object, err := b.collector.secrets.get(ctx, namespace, reference.Name, isTrue(reference.Optional))
+		object, err := b.readSecret(ctx, reference.Name, reference.Optional)
 		if err != nil || object == nil {
 			return nil, err
 		}
@@ -173,14 +172,6 @@ func (b *build) literal(ctx context.Context, container *corev1.Container, variab
 		return *variable, true, nil
 	}
 	return corev1.EnvVar{Name: variable.Name, Value: escape(text)}, found, err
-}
-
-func (b *build) readConfigMap(ctx context.Context, name string, optional *bool) (*corev1.ConfigMap, error) {
-	return b.collector.configMaps.get(ctx, b.origin.Namespace, name, isTrue(optional))
-}
-
-func (b *build) readSecret(ctx context.Context, name string, optional *bool) (*corev1.Secret, error) {
-	return b.collector.secrets.get(ctx, b.origin.Namespace, name, isTrue(optional))
 }
 
 func (b *build) configMapKey(ctx context.Context, reference *corev1.ConfigMapKeySelector,

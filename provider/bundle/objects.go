@@ -25,9 +25,11 @@ const (
 
 // cache reads objects of one kind, each once for all who ask at the same time.
 type cache[T any] struct {
-	kind   string
-	read   func(ctx context.Context, namespace, name string) (*T, error)
-	flight singleflight.Group
+	kind string
+	read func(ctx context.Context, namespace, name string) (*T, error)
+	// version is an object's resource version.
+	version func(*T) string
+	flight  singleflight.Group
 
 	mu   sync.Mutex
 	kept map[string]keptObject[T]
@@ -40,8 +42,9 @@ type keptObject[T any] struct {
 
 func newConfigMaps(client kubernetes.Interface) *cache[corev1.ConfigMap] {
 	return &cache[corev1.ConfigMap]{
-		kind: "ConfigMap",
-		kept: map[string]keptObject[corev1.ConfigMap]{},
+		kind:    KindConfigMap,
+		version: func(object *corev1.ConfigMap) string { return object.ResourceVersion },
+		kept:    map[string]keptObject[corev1.ConfigMap]{},
 		read: func(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
 			object, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
 			if object != nil {
@@ -54,8 +57,9 @@ func newConfigMaps(client kubernetes.Interface) *cache[corev1.ConfigMap] {
 
 func newSecrets(client kubernetes.Interface) *cache[corev1.Secret] {
 	return &cache[corev1.Secret]{
-		kind: "Secret",
-		kept: map[string]keptObject[corev1.Secret]{},
+		kind:    KindSecret,
+		version: func(object *corev1.Secret) string { return object.ResourceVersion },
+		kept:    map[string]keptObject[corev1.Secret]{},
 		read: func(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 			object, err := client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 			if object != nil {
@@ -67,15 +71,19 @@ func newSecrets(client kubernetes.Interface) *cache[corev1.Secret] {
 }
 
 // get returns an object, which MUST NOT be changed. One that does not exist is a
-// MissingError, or nil when it is optional.
-func (c *cache[T]) get(ctx context.Context, namespace, name string, optional bool) (*T, error) {
+// MissingError. newest is its version as far as anyone knows, or "".
+func (c *cache[T]) get(ctx context.Context, namespace, name, newest string) (*T, error) {
 	key := namespace + "/" + name
-	if object := c.fresh(key); object != nil {
+	if object := c.fresh(key, newest); object != nil {
 		return object, nil
 	}
-	// The read outlives the caller who started it: others may be waiting for it.
+	// The read outlives the caller who started it: others may be waiting for it. Those
+	// who know of a newer version do not join a read that may have begun before it.
 	shared := context.WithoutCancel(ctx)
-	result := c.flight.DoChan(key, func() (any, error) {
+	result := c.flight.DoChan(key+"@"+newest, func() (any, error) {
+		if object := c.fresh(key, newest); object != nil {
+			return object, nil // another read ended just before
+		}
 		bounded, cancel := context.WithTimeout(shared, readTimeout)
 		defer cancel()
 		object, err := c.read(bounded, namespace, name)
@@ -90,8 +98,6 @@ func (c *cache[T]) get(ctx context.Context, namespace, name string, optional boo
 		return nil, context.Cause(ctx)
 	case answer := <-result:
 		switch {
-		case apierrors.IsNotFound(answer.Err) && optional:
-			return nil, nil
 		case apierrors.IsNotFound(answer.Err):
 			return nil, &MissingError{Kind: c.kind, Namespace: namespace, Name: name}
 		case answer.Err != nil:
@@ -102,13 +108,28 @@ func (c *cache[T]) get(ctx context.Context, namespace, name string, optional boo
 	}
 }
 
-func (c *cache[T]) fresh(key string) *T {
+// fresh returns what is kept of an object if it is good enough: of the newest version,
+// or not old where that is not known.
+func (c *cache[T]) fresh(key, newest string) *T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kept, ok := c.kept[key]; ok && time.Now().Before(kept.until) {
-		return kept.object
+	kept, ok := c.kept[key]
+	if !ok {
+		return nil
 	}
-	return nil
+	now := time.Now()
+	if newest == "" {
+		if now.Before(kept.until) {
+			return kept.object
+		}
+		return nil
+	}
+	if c.version(kept.object) != newest {
+		return nil
+	}
+	kept.until = now.Add(keepFor)
+	c.kept[key] = kept
+	return kept.object
 }
 
 // keep remembers an object and forgets those whose time is over.

@@ -27,7 +27,7 @@ func (b *build) volumes(ctx context.Context) error {
 			_, err = b.configMap(ctx, volume.ConfigMap.Name, volume.ConfigMap.Optional)
 		case volume.Secret != nil:
 			_, err = b.secret(ctx, volume.Secret.SecretName, volume.Secret.Optional)
-		case volume.Projected != nil && !b.collector.cfg.NoProjected:
+		case volume.Projected != nil && !b.collector.cfg.NoProjected && b.wanted(volume):
 			err = b.projected(ctx, volume)
 		case volume.DownwardAPI != nil && !b.collector.cfg.NoProjected:
 			content := files{}
@@ -35,11 +35,16 @@ func (b *build) volumes(ctx context.Context) error {
 				b.addFiles(volume.Name, content)
 			}
 		}
-		if err != nil {
+		if b.tolerated(err) != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// wanted tells whether a projected volume belongs to the request.
+func (b *build) wanted(volume *corev1.Volume) bool {
+	return b.options.Update == nil || b.options.Update.Tokens || !hasToken(volume)
 }
 
 // files are a volume's contents by path.
@@ -97,7 +102,7 @@ func (b *build) source(ctx context.Context, volume string, content files, source
 }
 
 func (b *build) projectConfigMap(ctx context.Context, content files, source *corev1.ConfigMapProjection) error {
-	object, err := b.collector.configMaps.get(ctx, b.origin.Namespace, source.Name, isTrue(source.Optional))
+	object, err := b.readConfigMap(ctx, source.Name, source.Optional)
 	if err != nil || object == nil {
 		return err
 	}
@@ -114,7 +119,7 @@ func (b *build) projectConfigMap(ctx context.Context, content files, source *cor
 }
 
 func (b *build) projectSecret(ctx context.Context, content files, source *corev1.SecretProjection) error {
-	object, err := b.collector.secrets.get(ctx, b.origin.Namespace, source.Name, isTrue(source.Optional))
+	object, err := b.readSecret(ctx, source.Name, source.Optional)
 	if err != nil || object == nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/internal/telemetry"
 )
 
 // Config is what a Server needs.
@@ -36,6 +37,11 @@ type Config struct {
 	ClientCAs []byte
 	// Routes are what is served; a nil function answers 501, with a sentence for connections into pods.
 	Routes api.PodHandlerConfig
+	// Streams serves exec, attach and port-forward; nil answers 501.
+	Streams Streams
+	// MaxStreams bounds what Streams has open at one time, connections to ports among
+	// them; default 512. More are answered 429.
+	MaxStreams int
 	// Log writes what the libraries say.
 	Log log.Logger
 }
@@ -52,6 +58,9 @@ type Server struct {
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Address == "" || cfg.NodeName == "" || cfg.Client == nil {
 		return nil, errors.New("kubelet port: Address, NodeName and Client are required")
+	}
+	if cfg.MaxStreams <= 0 {
+		cfg.MaxStreams = 512
 	}
 	server := &Server{}
 	options := []nodeutil.WebhookAuthOption{withTimeout}
@@ -81,7 +90,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubelet port: %w", err)
 	}
-	handler := nodeutil.WithAuth(auth, withoutStreams(cfg.Routes, api.PodHandler(cfg.Routes, true)))
+	handler := nodeutil.WithAuth(auth, telemetry.Handler(streamRoutes(cfg.Streams, cfg.MaxStreams, api.PodHandler(cfg.Routes, true)), "kubelet-port"))
 	server.http = &http.Server{
 		Handler:           withLogger(cfg.Log, handler),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -111,26 +120,13 @@ func withClientCA(content dynamiccertificates.CAContentProvider) nodeutil.Webhoo
 }
 
 // withoutStreams says which connections into pods are not to be had. The library's answer names nothing.
-func withoutStreams(routes api.PodHandlerConfig, next http.Handler) http.Handler {
-	missing := map[string]string{}
-	for _, stream := range []struct {
-		prefix, command string
-		served          bool
-	}{
-		{"/exec/", "exec", routes.RunInContainer != nil},
-		{"/attach/", "attach", routes.AttachToContainer != nil},
-		{"/portForward/", "port-forward", routes.PortForward != nil},
-	} {
-		if !stream.served {
-			missing[stream.prefix] = stream.command
-		}
-	}
+func withoutStreams(next http.Handler) http.Handler {
+	commands := map[string]string{"exec": "exec", "attach": "attach", "portForward": "port-forward"}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for prefix, command := range missing {
-			if strings.HasPrefix(r.URL.Path, prefix) {
-				http.Error(w, "this virtual node does not offer kubectl "+command+"; of a pod's containers it gives the logs", http.StatusNotImplemented)
-				return
-			}
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if command := commands[first]; command != "" {
+			http.Error(w, "this virtual node does not offer kubectl "+command+"; of a pod's containers it gives the logs", http.StatusNotImplemented)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -3,6 +3,7 @@
 package podstatus
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +25,43 @@ func (s *scene) takeDetail(status *corev1.PodStatus, detail *interlink.PodDetail
 	missing := s.missing(status.Phase, detail)
 	status.InitContainerStatuses = s.take(s.inits, missing)
 	status.ContainerStatuses = s.take(s.containers, missing)
+	if Terminal(status) {
+		_, _, disrupted := Disruption(detail.Conditions)
+		disrupted = disrupted || status.Reason == reasonEvicted
+		s.stop(s.inits, status.InitContainerStatuses, disrupted)
+		s.stop(s.containers, status.ContainerStatuses, disrupted)
+	}
 	s.takeConditions(status, detail.Conditions)
+}
+
+// stop ends the containers that a report of an ended pod still calls running, or waiting
+// although they ran or the pod was disrupted. Nobody may ever say more of them: their
+// node was lost, and the pod was given up without it. Containers of another failed pod
+// may wait for ever, as those that come after an init container that failed.
+func (s *scene) stop(list []slot, statuses []corev1.ContainerStatus, disrupted bool) {
+	for i, at := range list {
+		if at.local || statuses[i].State.Terminated != nil {
+			continue
+		}
+		before := corev1.ContainerState{}
+		if at.has {
+			before = at.previous.State
+		}
+		running := cmp.Or(statuses[i].State.Running, before.Running)
+		if running == nil && before.Terminated == nil && !disrupted {
+			continue
+		}
+		statuses[i].Ready, statuses[i].Started = false, new(false)
+		if before.Terminated != nil { // this has been said before
+			statuses[i].State = *before.DeepCopy()
+			continue
+		}
+		running = cmp.Or(running, &corev1.ContainerStateRunning{}) // it never did
+		statuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			Reason: reasonUnknown, Message: messageStateUnknown, ExitCode: exitCodeKilled,
+			StartedAt: running.StartedAt, FinishedAt: s.in.Now, ContainerID: statuses[i].ContainerID,
+		}}
+	}
 }
 
 func phaseOf(told, previous corev1.PodPhase) corev1.PodPhase {
@@ -103,7 +140,24 @@ func (s *scene) takeConditions(status *corev1.PodStatus, told []corev1.PodCondit
 	if !hasCondition(status, corev1.PodReady) || !hasCondition(status, corev1.ContainersReady) ||
 		!hasCondition(status, corev1.PodInitialized) || len(s.in.Pod.Spec.ReadinessGates) > 0 {
 		s.conditions(status)
+		s.believeUnready(status, told)
 	}
+}
+
+// believeUnready keeps a pod from being called ready that the far end calls unready
+// although its containers are ready, as it does when the pod's node is lost.
+func (s *scene) believeUnready(status *corev1.PodStatus, told []corev1.PodCondition) {
+	for _, condition := range told {
+		if condition.Type == corev1.PodReady && condition.Status == corev1.ConditionFalse && hasStatus(status, corev1.PodReady, corev1.ConditionTrue) {
+			condition.ObservedGeneration = 0
+			s.setCondition(status, condition)
+		}
+	}
+}
+
+func hasStatus(status *corev1.PodStatus, t corev1.PodConditionType, wanted corev1.ConditionStatus) bool {
+	known := condition(status, t)
+	return known != nil && known.Status == wanted
 }
 
 func ownedByKubelet(t corev1.PodConditionType) bool {

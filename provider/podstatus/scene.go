@@ -28,6 +28,7 @@ type scene struct {
 	in         Input
 	inits      []slot
 	containers []slot
+	ephemerals []slot
 }
 
 func newScene(in Input) *scene {
@@ -38,6 +39,7 @@ func newScene(in Input) *scene {
 		in:         in,
 		inits:      slots(pod.Spec.InitContainers, localInits, in.Previous.InitContainerStatuses, in.Wire.InitContainers),
 		containers: slots(pod.Spec.Containers, locals, in.Previous.ContainerStatuses, in.Wire.Containers),
+		ephemerals: ephemeralSlots(&in),
 	}
 }
 

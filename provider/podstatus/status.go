@@ -31,7 +31,9 @@ type Input struct {
 	// Previous is the last status that was made, or the origin's own at first.
 	Previous corev1.PodStatus
 	Wire     interlink.PodStatus
-	Now      metav1.Time
+	// Refused are ephemeral containers that will never run, with the reasons.
+	Refused map[string]string
+	Now     metav1.Time
 }
 
 // Outcome is a final result that the far end did not report as such.
@@ -53,6 +55,8 @@ func From(in Input) corev1.PodStatus {
 	} else {
 		s.derive(&status)
 	}
+	s.ephemeral(&status)
+	explainDisruption(&status)
 	normalize(&status)
 	return status
 }
@@ -67,6 +71,7 @@ func Waiting(pod *corev1.Pod, previous corev1.PodStatus, now metav1.Time, reason
 	status.InitContainerStatuses = s.fill(s.inits, func(slot) corev1.ContainerState { return wait })
 	status.ContainerStatuses = s.fill(s.containers, func(slot) corev1.ContainerState { return wait })
 	s.conditions(&status)
+	s.ephemeral(&status)
 	normalize(&status)
 	return status
 }
@@ -81,6 +86,7 @@ func Failed(pod *corev1.Pod, previous corev1.PodStatus, now metav1.Time, outcome
 	status.InitContainerStatuses = s.fill(s.inits, end)
 	status.ContainerStatuses = s.fill(s.containers, end)
 	s.conditions(&status)
+	s.ephemeral(&status)
 	normalize(&status)
 	return status
 }
@@ -112,6 +118,7 @@ func Ended(in Input, known bool) corev1.PodStatus {
 		status.Phase = corev1.PodSucceeded
 	}
 	s.conditions(&status)
+	s.ephemeral(&status)
 	normalize(&status)
 	return status
 }
@@ -191,7 +198,9 @@ func normalize(status *corev1.PodStatus) {
 		status.Conditions[i].LastTransitionTime = status.Conditions[i].LastTransitionTime.Rfc3339Copy()
 		status.Conditions[i].LastProbeTime = metav1.Time{}
 	}
-	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{
+		status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses,
+	} {
 		for i := range list {
 			normalizeState(&list[i].State)
 			normalizeState(&list[i].LastTerminationState)

@@ -242,6 +242,61 @@ func TestEvictedWithoutContainers(t *testing.T) {
 	assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, "known exit codes stay")
 }
 
+// The garbage collector of the far end's cluster gives up pods whose node is gone, and nobody says how their containers
+// ended.
+func TestNothingRunsInAnEndedPod(t *testing.T) {
+	t.Parallel()
+	p := pod(corev1.RestartPolicyNever, nil, "a", "b")
+	wire := interlink.PodStatus{
+		Name: "p", Containers: list{running("a", true), ended("b", 3)}, Detail: &interlink.PodDetail{Phase: corev1.PodFailed},
+	}
+	status := podstatus.From(podstatus.Input{Pod: p, Previous: p.Status, Now: at(10), Wire: wire})
+	stopped := status.ContainerStatuses[0].State.Terminated
+	require.NotNil(t, stopped)
+	assert.Equal(t, int32(137), stopped.ExitCode)
+	assert.Equal(t, "ContainerStatusUnknown", stopped.Reason)
+	assert.True(t, stopped.StartedAt.Time.Equal(at(0).Rfc3339Copy().Time))
+	assert.True(t, stopped.FinishedAt.Time.Equal(at(10).Rfc3339Copy().Time))
+	assert.False(t, status.ContainerStatuses[0].Ready)
+	assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, "known exit codes stay")
+	again := podstatus.From(podstatus.Input{Pod: p, Previous: status, Now: at(20), Wire: wire})
+	assert.Equal(t, status, again, "the same report says the same")
+}
+
+// What waits in a pod that was evicted will not start, and what ran before has ended.
+func TestNothingWaitsInAnEvictedPod(t *testing.T) {
+	t.Parallel()
+	waits := func(name string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
+	}
+	for name, test := range map[string]struct {
+		reason string
+		ran    bool
+		ends   bool
+	}{
+		"evicted before it started":    {"Evicted", false, true},
+		"evicted":                      {"Evicted", true, true},
+		"failed, as its status says":   {"", true, true},
+		"failed before it could start": {"", false, false},
+	} {
+		p := pod(corev1.RestartPolicyNever, nil, "a", "b")
+		if test.ran {
+			p.Status.ContainerStatuses = list{running("a", true), running("b", true)}
+		}
+		wire := interlink.PodStatus{
+			Name: "p", Containers: list{waits("a"), ended("b", 3)}, Detail: &interlink.PodDetail{Phase: corev1.PodFailed, Reason: test.reason},
+		}
+		status := podstatus.From(podstatus.Input{Pod: p, Previous: p.Status, Now: at(10), Wire: wire})
+		stopped := status.ContainerStatuses[0].State.Terminated
+		require.Equal(t, test.ends, stopped != nil, name)
+		if test.ends {
+			assert.Equal(t, int32(137), stopped.ExitCode, name)
+			assert.Equal(t, status, podstatus.From(podstatus.Input{Pod: p, Previous: status, Now: at(20), Wire: wire}), "%s: the same report says the same", name)
+		}
+		assert.Equal(t, int32(3), status.ContainerStatuses[1].State.Terminated.ExitCode, name)
+	}
+}
+
 func TestReadinessGatesAreTheOrigins(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, nil, "a")

@@ -23,6 +23,7 @@ import (
 func All() []interlink.Extension {
 	return []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionUpdate,
 	}
 }
 
@@ -42,6 +43,7 @@ type Options struct {
 type Request struct {
 	Method string
 	Path   string
+	Query  string
 	Header http.Header
 	Body   []byte
 }
@@ -56,6 +58,10 @@ type Fault struct {
 	// CutBefore cuts the connection before, CutAfter after the request has taken effect.
 	CutBefore bool
 	CutAfter  bool
+	// Hold, if not nil, keeps the request back until it is closed, and has it served then.
+	Hold <-chan struct{}
+	// Silent takes the request and never answers.
+	Silent bool
 }
 
 // Far is a far end.
@@ -70,6 +76,8 @@ type Far struct {
 	down     bool
 	creates  map[types.UID]int
 	streams  map[chan interlink.StatusEvent]bool
+	// breaking cuts streams where they would end in good order.
+	breaking bool
 	tombs    map[types.UID]bool
 }
 
@@ -78,6 +86,8 @@ type remote struct {
 	pod      corev1.Pod
 	status   interlink.PodStatus
 	deleting bool
+	// released, if not nil, is what to end with as soon as the pod is deleted.
+	released *int32
 }
 
 // Start starts a far end that ends with the test.
@@ -110,7 +120,7 @@ func (f *Far) Client(t *testing.T) *interlink.Client {
 	require.NoError(t, err)
 	t.Cleanup(transport.CloseIdleConnections)
 	client, err := interlink.NewClient(interlink.ClientConfig{
-		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: 10 * time.Second,
+		BaseURL: f.URL(), HTTP: &http.Client{Transport: transport}, Timeout: time.Minute,
 	})
 	require.NoError(t, err)
 	return client
@@ -146,6 +156,14 @@ func (f *Far) Disconnect() {
 		close(stream)
 		delete(f.streams, stream)
 	}
+}
+
+// Break cuts all status streams.
+func (f *Far) Break() {
+	f.mu.Lock()
+	f.breaking = true
+	f.mu.Unlock()
+	f.Disconnect()
 }
 
 // Streams is the number of open status streams.
@@ -255,8 +273,13 @@ func (r *remote) report() *interlink.PodStatus { return new(r.status) }
 func (f *Far) Release(uid types.UID, exitCode int32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if r, ok := f.pods[uid]; ok && r.deleting {
+	r, ok := f.pods[uid]
+	switch {
+	case !ok:
+	case r.deleting:
 		f.drop(uid, exitCode)
+	default:
+		r.released = &exitCode
 	}
 }
 
@@ -321,8 +344,32 @@ func (f *Far) newRemote(pod corev1.Pod) *remote {
 			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
 			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
 		}
+		r.mark(&pod)
 	}
 	return r
+}
+
+// mark keeps the marks that came with a pod.
+func (r *remote) mark(pod *corev1.Pod) {
+	if r.status.Detail == nil {
+		return
+	}
+	detail := *r.status.Detail
+	detail.Revision, detail.RefreshAt = pod.Annotations[interlink.AnnotationRevision], nil
+	if at, err := time.Parse(time.RFC3339, pod.Annotations[interlink.AnnotationRefreshAt]); err == nil {
+		detail.RefreshAt = &metav1.Time{Time: at}
+	}
+	r.status.Detail = &detail
+}
+
+// Updates are the updates of a pod that were received so far.
+func (f *Far) Updates(t *testing.T, uid types.UID) []interlink.CreateRequest {
+	t.Helper()
+	var list []interlink.CreateRequest
+	for _, request := range f.Requests(interlink.PodUpdatePath(string(uid))) {
+		list = append(list, Decode[interlink.CreateRequest](t, request))
+	}
+	return list
 }
 
 // Decode reads the body of a recorded request.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,25 +33,61 @@ func (f *Far) handler() http.Handler {
 		if err != nil {
 			return
 		}
-		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body})
+		fault, down := f.record(Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body})
 		serve, ok := routes[r.URL.Path]
+		if !ok {
+			serve, ok = f.ofPod(r.URL.Path)
+		}
+		if !ok {
+			serve = func(w http.ResponseWriter, r *http.Request, _ []byte) { http.NotFound(w, r) }
+		}
+		answer := func(w http.ResponseWriter) { serve(w, r, body) }
 		switch {
-		case down || (fault != nil && fault.CutBefore):
-			cut(w)
-		case fault != nil && fault.CutAfter && ok:
-			serve(&discard{header: http.Header{}}, r, body)
+		case down:
 			cut(w)
 		case fault != nil:
-			if fault.Refuse {
-				w.Header().Set(interlink.HeaderRefusal, "true")
-			}
-			http.Error(w, fault.Message, fault.Code)
-		case !ok:
-			http.NotFound(w, r)
+			fault.answer(w, r, answer)
 		default:
-			serve(w, r, body)
+			answer(w)
 		}
 	})
+}
+
+// answer answers a request in place of the one that would.
+func (f *Fault) answer(w http.ResponseWriter, r *http.Request, rightly func(http.ResponseWriter)) {
+	switch {
+	case f.CutBefore:
+		cut(w)
+	case f.CutAfter:
+		rightly(&discard{header: http.Header{}})
+		cut(w)
+	case f.Silent:
+		<-r.Context().Done()
+	case f.Hold != nil:
+		select {
+		case <-f.Hold:
+			rightly(w)
+		case <-r.Context().Done():
+		}
+	default:
+		if f.Refuse {
+			w.Header().Set(interlink.HeaderRefusal, "true")
+		}
+		http.Error(w, f.Message, f.Code)
+	}
+}
+
+// ofPod finds the route of an extension that is about one pod.
+func (f *Far) ofPod(path string) (serve func(http.ResponseWriter, *http.Request, []byte), ok bool) {
+	_, isUpdate := interlink.ParsePodUpdatePath(path)
+	switch {
+	case isUpdate:
+		return f.update, slices.Contains(f.options.Extensions, interlink.ExtensionUpdate)
+	case strings.HasSuffix(path, "/ephemeralcontainers"):
+		return f.addEphemeral, slices.Contains(f.options.Extensions, interlink.ExtensionEphemeral)
+	default:
+		return nil, false
+	}
 }
 
 // record notes the request and takes the next fault of its path.
@@ -128,6 +165,29 @@ func (f *Far) create(w http.ResponseWriter, _ *http.Request, body []byte) {
 	answer(w, interlink.Created{PodUID: string(uid), PodJID: "job-" + string(uid)})
 }
 
+func (f *Far) update(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var request interlink.CreateRequest
+	if err := json.Unmarshal(body, &request); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.pods[request.Pod.UID]
+	switch {
+	case !ok:
+		http.Error(w, "no such pod", http.StatusNotFound)
+		return
+	case r.deleting:
+		http.Error(w, "the pod is ending", http.StatusConflict)
+		return
+	}
+	r.pod = request.Pod
+	r.mark(&request.Pod)
+	f.send(interlink.StatusEvent{Type: interlink.EventStatus, Status: r.report()})
+	_, _ = io.WriteString(w, "updated")
+}
+
 func (f *Far) remove(w http.ResponseWriter, _ *http.Request, body []byte) {
 	var pod corev1.Pod
 	if err := json.Unmarshal(body, &pod); err != nil {
@@ -139,12 +199,41 @@ func (f *Far) remove(w http.ResponseWriter, _ *http.Request, body []byte) {
 	f.tombs[pod.UID] = true
 	if r, ok := f.pods[pod.UID]; ok {
 		r.deleting = true
-		if !f.options.HoldDeletes {
+		switch {
+		case r.released != nil:
+			f.drop(pod.UID, *r.released)
+		case !f.options.HoldDeletes:
 			f.drop(pod.UID, 143)
 		}
 	}
 	w.WriteHeader(http.StatusOK)
 	_, _ = io.WriteString(w, "deleted")
+}
+
+// addEphemeral adds ephemeral containers, which run at once.
+func (f *Far) addEphemeral(w http.ResponseWriter, _ *http.Request, body []byte) {
+	var pod corev1.Pod
+	if err := json.Unmarshal(body, &pod); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, ok := f.pods[pod.UID]
+	if !ok {
+		http.NotFound(w, nil)
+		return
+	}
+	detail := *r.status.Detail
+	detail.EphemeralContainers = slices.Clone(detail.EphemeralContainers)
+	for i := range pod.Spec.EphemeralContainers {
+		detail.EphemeralContainers = append(detail.EphemeralContainers, corev1.ContainerStatus{
+			Name: pod.Spec.EphemeralContainers[i].Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		})
+	}
+	r.status.Detail = &detail
+	f.send(interlink.StatusEvent{Type: interlink.EventStatus, Status: r.report()})
+	answer(w, interlink.Created{PodUID: string(pod.UID), PodJID: r.status.JobID})
 }
 
 func (f *Far) statuses(w http.ResponseWriter, _ *http.Request, body []byte) {
@@ -208,19 +297,35 @@ func (f *Far) watch(w http.ResponseWriter, r *http.Request, _ []byte) {
 		f.mu.Unlock()
 	}()
 	w.Header().Set("Content-Type", interlink.ContentTypeStream)
+	if f.relay(w, r, stream) && f.breaks() {
+		cut(w)
+	}
+}
+
+// relay writes what comes, and tells whether no more does.
+func (f *Far) relay(w http.ResponseWriter, r *http.Request, stream <-chan interlink.StatusEvent) (ended bool) {
 	for {
 		select {
 		case <-r.Context().Done():
-			return
+			return false
 		case event, open := <-stream:
-			if !open || send(w, event) != nil {
-				return
+			if !open {
+				return true
+			}
+			if send(w, event) != nil {
+				return false
 			}
 			if len(stream) == 0 {
 				_ = http.NewResponseController(w).Flush()
 			}
 		}
 	}
+}
+
+func (f *Far) breaks() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.breaking
 }
 
 // send writes one line of the stream.

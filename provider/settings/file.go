@@ -77,6 +77,7 @@ type file struct {
 	// From here on: this project's own.
 	ClusterID           string             `json:"ClusterID"`
 	Workers             int                `json:"Workers"`
+	MaxSessions         int                `json:"MaxSessions"`
 	ClientQPS           float32            `json:"ClientQPS"`
 	ClientBurst         int                `json:"ClientBurst"`
 	StatusInterval      text               `json:"StatusInterval"`

@@ -41,11 +41,13 @@ type Settings struct {
 	APIServer APIServer
 	Leader    Leader
 
-	ClusterID      string
-	NoProjected    bool
-	JobScriptURL   string
-	LogLevel       string
-	Workers        int
+	ClusterID    string
+	NoProjected  bool
+	JobScriptURL string
+	LogLevel     string
+	Workers      int
+	// MaxSessions bounds the connections into pods that are open at one time.
+	MaxSessions    int
 	ClientQPS      float32
 	ClientBurst    int
 	StatusInterval time.Duration
@@ -136,6 +138,7 @@ func Load(path string, environment Environment) (*Settings, error) {
 		JobScriptURL:   string(f.JobScriptBuilderURL),
 		LogLevel:       logLevel(f),
 		Workers:        positive("Workers", f.Workers, 32, &wrong),
+		MaxSessions:    positive("MaxSessions", f.MaxSessions, 512, &wrong),
 		ClientQPS:      f.ClientQPS,
 		ClientBurst:    f.ClientBurst,
 		StatusInterval: duration("StatusInterval", f.StatusInterval, 5*time.Second, &wrong),

@@ -84,6 +84,7 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, "unix:///run/interlink.sock", s.FarEnd.BaseURL)
 	assert.Equal(t, int64(100), s.Node.Capacity.Cpu().Value())
 	assert.Equal(t, 32, s.Workers)
+	assert.Equal(t, 512, s.MaxSessions)
 	assert.Equal(t, 5*time.Second, s.PingInterval)
 	assert.Equal(t, 3, s.PingFailures)
 	assert.InDelta(t, -1, s.ClientQPS, 0)

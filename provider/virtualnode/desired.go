@@ -65,7 +65,7 @@ func taintsOf(reported []interlink.PingTaint) []corev1.Taint {
 
 func sameState(a, b state) bool {
 	return equality.Semantic.DeepEqual(a.capacity, b.capacity) && slices.Equal(a.taints, b.taints) &&
-		(a.taints == nil) == (b.taints == nil)
+		(a.taints == nil) == (b.taints == nil) && maps.Equal(a.labels, b.labels)
 }
 
 // fresh is the object to create.

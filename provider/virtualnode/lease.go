@@ -39,6 +39,7 @@ func (n *Node) leaseLoop(ctx context.Context) {
 		if lease = next; lease == nil {
 			timer.Reset(leaseRetry)
 		} else {
+			n.check(ctx)
 			timer.Reset(leaseRenewal)
 		}
 	}

@@ -5,10 +5,12 @@ package virtualnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +44,8 @@ type Config struct {
 	PingInterval time.Duration
 	// PingFailures is how many pings in a row fail before the node is not ready; default 3.
 	PingFailures int
+	// Metrics is where the node registers its collector; nil registers nowhere.
+	Metrics prometheus.Registerer
 	// OnPing is called for every answered ping, before the node becomes ready.
 	OnPing func(interlink.PingResponse)
 }
@@ -72,6 +76,9 @@ type state struct {
 	capacity corev1.ResourceList
 	// taints are the far end's; nil while it never said anything about taints.
 	taints []corev1.Taint
+	// labels are the far end's, while it offers to tell them; labelled says that it does.
+	labels   map[string]string
+	labelled bool
 }
 
 // New returns a node that does nothing before Run.
@@ -88,9 +95,26 @@ func New(cfg Config) (*Node, error) {
 	if cfg.OnPing == nil {
 		cfg.OnPing = func(interlink.PingResponse) {}
 	}
-	return &Node{cfg: cfg, wake: make(chan struct{}, 1), state: state{
+	n := &Node{cfg: cfg, wake: make(chan struct{}, 1), state: state{
 		reason: "FarEndNotReached", message: "the far end has not answered yet", capacity: maps.Clone(cfg.Capacity),
-	}}, nil
+	}}
+	if cfg.Metrics == nil {
+		return n, nil
+	}
+	if err := cfg.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "virtual_kubelet_far_end_ready", Help: "1 when the far end can run pods, else 0: whether the virtual node is ready.",
+	}, n.usable)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return n, nil
+}
+
+// usable is Ready as a metric's value.
+func (n *Node) usable() float64 {
+	if n.Ready() {
+		return 1
+	}
+	return 0
 }
 
 // Run registers the node and keeps it until ctx is done. The object stays.
@@ -133,9 +157,26 @@ func (n *Node) Offer(report interlink.PingResponse) {
 	if report.Taints != nil {
 		n.state.taints = taintsOf(*report.Taints)
 	}
+	if n.state.labelled {
+		n.state.labels = labelsOf(report.Labels)
+	}
 	changed := !sameState(before, n.state)
 	n.mu.Unlock()
 	if changed {
+		n.changed()
+	}
+}
+
+// expectLabels takes in whether the far end offers to tell labels. Those of one that does
+// not any more are given up.
+func (n *Node) expectLabels(offered bool) {
+	n.mu.Lock()
+	given := !offered && len(n.state.labels) > 0
+	if n.state.labelled = offered; !offered {
+		n.state.labels = nil
+	}
+	n.mu.Unlock()
+	if given {
 		n.changed()
 	}
 }
@@ -179,6 +220,7 @@ func (n *Node) ping(ctx context.Context) {
 	}
 	if err == nil {
 		n.cfg.OnPing(answer)
+		n.expectLabels(answer.Has(interlink.ExtensionNodeLabels))
 		n.Offer(answer)
 	}
 	if n.judge(err) {
@@ -191,7 +233,7 @@ func (n *Node) ping(ctx context.Context) {
 	}
 }
 
-// judge counts a ping's outcome and reports whether the node's readiness changed.
+// judge counts a ping's outcome and reports whether the node's readiness, or why it is not ready, changed.
 func (n *Node) judge(err error) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -206,7 +248,7 @@ func (n *Node) judge(err error) bool {
 			n.state.reason, n.state.message = "FarEndUnreachable", err.Error()
 		}
 	}
-	return before.ready != n.state.ready || before.reason != n.state.reason
+	return before.ready != n.state.ready || before.reason != n.state.reason || before.message != n.state.message
 }
 
 func now() metav1.Time { return metav1.Now().Rfc3339Copy() }

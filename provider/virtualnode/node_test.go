@@ -5,10 +5,14 @@ package virtualnode_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -58,11 +62,26 @@ type harness struct {
 	far    *far
 	client *fake.Clientset
 	node   *virtualnode.Node
+	// figures has the node's metrics.
+	figures *prometheus.Registry
+}
+
+// figure wants the node's only metric to have a value.
+func (h *harness) figure(value string) {
+	h.t.Helper()
+	const name = "virtual_kubelet_far_end_ready"
+	assert.NoError(h.t, testutil.GatherAndCompare(h.figures, strings.NewReader("# HELP "+name+
+		" 1 when the far end can run pods, else 0: whether the virtual node is ready.\n# TYPE "+name+" gauge\n"+name+" "+value+"\n"), name))
 }
 
 func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
 	t.Helper()
-	h := &harness{t: t, far: f, client: fake.NewClientset()}
+	return startEvery(t, 10*time.Millisecond, f, prepare)
+}
+
+func startEvery(t *testing.T, interval time.Duration, f *far, prepare func(*fake.Clientset)) *harness {
+	t.Helper()
+	h := &harness{t: t, far: f, client: fake.NewClientset(), figures: prometheus.NewRegistry()}
 	if prepare != nil {
 		prepare(h.client)
 	}
@@ -71,7 +90,7 @@ func start(t *testing.T, f *far, prepare func(*fake.Clientset)) *harness {
 		Labels:       map[string]string{"kubernetes.io/hostname": "n", "kubernetes.io/role": "agent", "own": "x"},
 		Taints:       []corev1.Taint{{Key: "virtual-node.interlink/no-schedule", Value: "true", Effect: corev1.TaintEffectNoSchedule}},
 		Capacity:     corev1.ResourceList{"cpu": resource.MustParse("10"), "pods": resource.MustParse("5")},
-		PingInterval: 10 * time.Millisecond,
+		PingInterval: interval, Metrics: h.figures,
 	})
 	require.NoError(t, err)
 	h.node = node
@@ -114,8 +133,12 @@ func TestReadiness(t *testing.T) {
 		return ready(n).Status == corev1.ConditionFalse && ready(n).Message == "connection refused"
 	})
 	assert.False(t, h.node.Ready())
+	h.figure("0")
+	h.far.set(interlink.PingResponse{}, errors.New("the site does not know you"))
+	h.until("the reason of today", func(n *corev1.Node) bool { return ready(n).Message == "the site does not know you" })
 	h.far.set(interlink.PingResponse{}, nil)
 	h.until("ready at the first answer", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionTrue })
+	h.figure("1")
 	since := ready(h.object()).LastTransitionTime
 	h.far.set(interlink.PingResponse{}, errors.New("gone"))
 	h.until("not ready after failures", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionFalse })
@@ -198,4 +221,47 @@ func TestDeletedObjectIsMadeAgain(t *testing.T) {
 	require.NoError(t, h.client.CoreV1().Nodes().Delete(t.Context(), "n", metav1.DeleteOptions{}))
 	h.node.Offer(interlink.PingResponse{Resources: &interlink.PingResources{CPU: "1"}})
 	h.until("ready again", func(n *corev1.Node) bool { return ready(n).Status == corev1.ConditionTrue })
+}
+
+// The node controller marks nodes that it has not heard of; only the node itself says otherwise.
+func TestReadinessThatOthersWroteIsCorrected(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, &far{}, nil)
+		h.until("ready", func(node *corev1.Node) bool { return ready(node).Status == corev1.ConditionTrue })
+		node := h.object()
+		for i := range node.Status.Conditions {
+			node.Status.Conditions[i].Status, node.Status.Conditions[i].Reason = corev1.ConditionUnknown, "NodeStatusUnknown"
+		}
+		_, err := h.client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		begun := time.Now()
+		h.until("ready again", func(node *corev1.Node) bool { return ready(node).Status == corev1.ConditionTrue })
+		assert.Less(t, time.Since(begun), 15*time.Second)
+		assert.Equal(t, "FarEndUsable", ready(h.object()).Reason)
+	})
+}
+
+// However long an outage was, the node is back soon after it, and one ping that fails is none.
+func TestBackWithinSecondsOfAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &far{}
+		h := startEvery(t, 0, f, nil)
+		is := func(status corev1.ConditionStatus) func(*corev1.Node) bool {
+			return func(node *corev1.Node) bool { return ready(node).Status == status }
+		}
+		h.until("ready", is(corev1.ConditionTrue))
+		begun := time.Now()
+		f.set(interlink.PingResponse{}, errors.New("no answer"))
+		time.Sleep(6 * time.Second)
+		assert.Equal(t, corev1.ConditionTrue, ready(h.object()).Status, "not at the first failure")
+		h.until("not ready", is(corev1.ConditionFalse))
+		assert.Less(t, time.Since(begun), 20*time.Second)
+		time.Sleep(10 * time.Minute)
+		f.set(interlink.PingResponse{}, nil)
+		begun = time.Now()
+		h.until("ready again", is(corev1.ConditionTrue))
+		assert.LessOrEqual(t, time.Since(begun), 2*time.Second)
+	})
 }

@@ -145,13 +145,20 @@ func (n *Node) syncStatus(ctx context.Context, server *corev1.Node) (*corev1.Nod
 // syncMeta patches labels and taints. A node's identity may be forbidden to do
 // so, which is said once and then lived with.
 func (n *Node) syncMeta(ctx context.Context, server *corev1.Node) error {
-	metadata, spec := map[string]any{}, map[string]any{}
-	if missing := n.missingLabels(server); len(missing) > 0 {
-		metadata["labels"] = missing
+	metadata, spec, notes := map[string]any{}, map[string]any{}, map[string]string{}
+	labels, labelNote := n.wantedLabels(server)
+	if len(labels) > 0 {
+		metadata["labels"] = labels
+	}
+	if labelNote != server.Annotations[annotationLabels] {
+		notes[annotationLabels] = labelNote
 	}
 	if taints, note, change := n.wantedTaints(server); change {
 		spec["taints"] = taints
-		metadata["annotations"] = map[string]string{annotationTaints: note}
+		notes[annotationTaints] = note
+	}
+	if len(notes) > 0 {
+		metadata["annotations"] = notes
 	}
 	if len(metadata) == 0 && len(spec) == 0 {
 		return nil
@@ -178,16 +185,6 @@ func (n *Node) syncMeta(ctx context.Context, server *corev1.Node) error {
 	}
 	n.remember(written)
 	return nil
-}
-
-func (n *Node) missingLabels(server *corev1.Node) map[string]string {
-	missing := map[string]string{}
-	for key, value := range n.labels() {
-		if server.Labels[key] != value {
-			missing[key] = value
-		}
-	}
-	return missing
 }
 
 // wantedTaints adds the configured and the far end's taints to those of others,

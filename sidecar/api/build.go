@@ -39,6 +39,9 @@ func (s *Settings) Gateway() Limits {
 		MaxBuffered:       s.Limits.MaxBufferedBytes,
 		RequestsPerClient: s.Limits.RequestsPerClient,
 		StreamsPerClient:  s.Limits.StreamsPerClient,
+		SessionsPerClient: s.Limits.SessionsPerClient,
+		Sessions:          s.Limits.Sessions,
+		SessionIdle:       duration(s.Limits.SessionIdle),
 		Patience:          duration(s.Limits.Patience),
 		PluginTimeout:     duration(s.Limits.PluginTimeout),
 	}

@@ -58,10 +58,9 @@ func (g *Gateway) createMessage(pod pluginPod) (message, error) {
 	if err != nil {
 		return message{}, fmt.Errorf("create: encode plugin request: %w", err)
 	}
-	offered, _ := g.plugin.lastOffer()
 	return message{
 		method: http.MethodPost, path: interlink.PathCreate, body: body,
-		repeatable: slices.Contains(offered, interlink.ExtensionIdempotent),
+		repeatable: slices.Contains(g.plugin.lastOffer().extensions, interlink.ExtensionIdempotent),
 	}, nil
 }
 

@@ -19,6 +19,7 @@ type createRequest struct {
 	Secrets          []object        `json:"secrets"`
 	ProjectedVolumes []object        `json:"projectedvolumesmaps"`
 	JobScriptURL     string          `json:"jobscriptURL"`
+	Claims           json.RawMessage `json:"claims"`
 
 	view podView
 }
@@ -46,6 +47,8 @@ type referenced struct {
 	ConfigMaps       []object `json:"configMaps,omitempty"`
 	Secrets          []object `json:"secrets,omitempty"`
 	ProjectedVolumes []object `json:"projectedVolumes,omitempty"`
+	// Claims is the plugin's to read.
+	Claims json.RawMessage `json:"claims,omitempty"`
 }
 
 // object is a ConfigMap or Secret: its JSON, and its name to find it by.
@@ -165,8 +168,9 @@ func (r *createRequest) distribute() (pluginPod, error) {
 	}
 	rest := referenced{
 		ConfigMaps: all.configMaps.rest(), Secrets: all.secrets.rest(), ProjectedVolumes: all.projected.rest(),
+		Claims: r.Claims,
 	}
-	if rest.ConfigMaps != nil || rest.Secrets != nil || rest.ProjectedVolumes != nil {
+	if rest.ConfigMaps != nil || rest.Secrets != nil || rest.ProjectedVolumes != nil || rest.Claims != nil {
 		pod.Referenced = &rest
 	}
 	return pod, nil

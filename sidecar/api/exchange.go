@@ -29,6 +29,8 @@ type exchange struct {
 	r       *http.Request
 	client  string
 	session string
+	// probe is true for a question of the gateway's own, which is no client's.
+	probe bool
 	// buffered is the caller's share of the memory for bodies.
 	buffered *semaphore.Weighted
 }
@@ -62,6 +64,7 @@ func (g *Gateway) handle(kind kind, answer answerer) http.Handler {
 		ctx := logging.Into(r.Context(), logger)
 		x.r = r.WithContext(ctx)
 		w.Header().Set(interlink.HeaderSession, x.session)
+		g.callers.ask(client, kind)
 		share, done, err := g.turns.take(ctx, kind, client)
 		if err != nil {
 			x.fail(ctx, err)

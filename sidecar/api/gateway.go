@@ -36,8 +36,10 @@ type Config struct {
 	CreateForm CreateForm
 	// WrapTransport, when set, is put around the plugin's transport (tracing).
 	WrapTransport func(http.RoundTripper) http.RoundTripper
+	// WrapUpgrade is WrapTransport for requests that take over their connection.
+	WrapUpgrade func(http.RoundTripper) http.RoundTripper
 	// Registry, when set, gets the gateway's metrics.
-	Registry *prometheus.Registry
+	Registry prometheus.Registerer
 
 	// Authenticate names the caller; nil lets everyone in, without a name.
 	Authenticate Authenticator
@@ -62,6 +64,14 @@ type Limits struct {
 	// time; defaults 256 and 1024. Requests beyond wait for their turn.
 	RequestsPerClient int
 	StreamsPerClient  int
+	// SessionsPerClient bounds what one caller has upgraded at one time (exec, attach,
+	// port-forward), so that these cannot shut out its logs and statuses; default 512.
+	// Sessions bounds those of all callers; default 4096. More are refused at once:
+	// somebody sits before each.
+	SessionsPerClient, Sessions int
+	// SessionIdle is how long nothing may move in an upgraded connection; default 4 h,
+	// a kubelet's own limit. A caller that stops reading is not cut off before.
+	SessionIdle time.Duration
 	// Patience is how long a request waits for its turn; default 30 s.
 	Patience time.Duration
 	// PluginTimeout bounds each call of the plugin but logs and streams; default 2 min.
@@ -73,6 +83,9 @@ func (l *Limits) complete() {
 	l.MaxBuffered = max(orDefault(l.MaxBuffered, 256<<20), l.MaxBody)
 	l.RequestsPerClient = orDefault(l.RequestsPerClient, 256)
 	l.StreamsPerClient = orDefault(l.StreamsPerClient, 1024)
+	l.SessionsPerClient = orDefault(l.SessionsPerClient, 512)
+	l.Sessions = orDefault(l.Sessions, 4096)
+	l.SessionIdle = orDefault(l.SessionIdle, 4*time.Hour)
 	l.Patience = orDefault(l.Patience, 30*time.Second)
 	l.PluginTimeout = orDefault(l.PluginTimeout, 2*time.Minute)
 }
@@ -89,6 +102,10 @@ func orDefault[T comparable](value, fallback T) T {
 func supported() []interlink.Extension {
 	return []interlink.Extension{
 		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionExec, interlink.ExtensionAttach, interlink.ExtensionPortForward,
+		interlink.ExtensionUpdate,
+		interlink.ExtensionEvents, interlink.ExtensionStats, interlink.ExtensionEphemeral,
+		interlink.ExtensionClaims, interlink.ExtensionNodeLabels,
 	}
 }
 
@@ -98,7 +115,13 @@ type Gateway struct {
 	plugin   *plugin
 	cache    *cache
 	turns    *turns
+	callers  *callers
 	buffered *semaphore.Weighted
+	// sessions has one element per upgraded connection.
+	sessions chan struct{}
+	// opened counts upgraded connections by kind; open is how many there are now.
+	opened *prometheus.CounterVec
+	open   *prometheus.GaugeVec
 }
 
 // New returns a gateway to the plugin at cfg.PluginURL, which need not run yet.
@@ -124,6 +147,7 @@ func New(cfg Config) (*Gateway, error) {
 		cache:    newCache(cfg.Cache),
 		turns:    newTurns(cfg.Limits),
 		buffered: semaphore.NewWeighted(cfg.Limits.MaxBuffered),
+		sessions: make(chan struct{}, cfg.Limits.Sessions),
 	}
 	if err := gateway.register(cfg.Registry); err != nil {
 		return nil, err
@@ -145,6 +169,10 @@ func (g *Gateway) Handler(middleware ...mux.MiddlewareFunc) http.Handler {
 	}
 	router.Handle(interlink.PathPing, g.handle(pings, g.ping)).Methods(methods()...)
 	router.Handle(interlink.PathLogs, g.handle(streams, g.logs)).Methods(methods()...)
+	router.Handle(interlink.RouteEphemeral, g.handle(requests, g.ephemeral)).Methods(http.MethodPost)
+	router.Handle(interlink.PathStats, g.handle(requests, g.stats)).Methods(http.MethodGet)
+	router.Handle(interlink.RoutePodStream, g.handle(sessions, g.session)).Methods(http.MethodGet, http.MethodPost)
+	router.Handle(interlink.RoutePodUpdate, g.handle(requests, g.update)).Methods(http.MethodPost, http.MethodPut)
 	router.PathPrefix(extensionPrefix).Handler(g.handle(streams, g.stream)).Methods(methods()...)
 	router.Use(middleware...)
 	return router

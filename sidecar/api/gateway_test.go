@@ -175,6 +175,7 @@ func TestReplay(t *testing.T) {
 		"create":                  {send: "create-minimal", want: "create-minimal", answer: created, body: created, content: "application/json"},
 		"create, plugin of 0.4":   {send: "create-minimal", want: "create-minimal-array", form: api.CreateArray, answer: created, body: created, content: "application/json"},
 		"create with all volumes": {send: "create-full", want: "create-full", answer: created, body: created, content: "application/json"},
+		"create with claims":      {send: "create-claims", want: "create-claims", answer: created, body: created, content: "application/json"},
 		"create of 0.3":           {send: "create-0.3", want: "create-0.3", answer: created, body: created, content: "application/json"},
 		"status of one":           {send: "status-one", want: "status-one", answer: "null", body: "[]", content: "application/json"},
 		"status of two":           {send: "status-two", want: "status-two", answer: statuses, body: statuses, content: "application/json"},
@@ -313,7 +314,7 @@ func TestUnreachablePlugin(t *testing.T) {
 		assert.Equal(t, "the interLink plugin cannot be reached\n", answer.body, request)
 	}
 	answer := send(t, http.MethodGet, base+interlink.PathWatch, "")
-	assert.Equal(t, http.StatusNotFound, answer.code)
+	assert.Equal(t, http.StatusInternalServerError, answer.code, "nobody knows whether it has a stream")
 }
 
 func TestBadRequests(t *testing.T) {

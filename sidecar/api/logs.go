@@ -100,10 +100,14 @@ func (g *Gateway) logRequest(x *exchange) (interlink.LogRequest, error) {
 		return request, err
 	}
 	// Upstream forbids the combination, Kubernetes and this project's plugin do not.
-	if request.Opts.Tail != 0 && request.Opts.LimitBytes != 0 && len(g.plugin.offers(x.r.Context(), x)) == 0 {
-		return request, refuse(http.StatusBadRequest, "getLogs: Tail and Bytes cannot be used together with this plugin")
+	if request.Opts.Tail == 0 || request.Opts.LimitBytes == 0 {
+		return request, nil
 	}
-	return request, nil
+	offered, err := g.plugin.offers(x.r.Context(), x)
+	if err == nil && len(offered) == 0 {
+		err = refuse(http.StatusBadRequest, "getLogs: Tail and Bytes cannot be used together with this plugin")
+	}
+	return request, err
 }
 
 func checkLogRequest(request interlink.LogRequest) error {

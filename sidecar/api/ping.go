@@ -34,7 +34,7 @@ func (g *Gateway) ping(x *exchange) error {
 
 // Ready says why no pod can be run now: the plugin does not answer its probe.
 func (g *Gateway) Ready(ctx context.Context) error {
-	_, err := g.plugin.ping(ctx, &exchange{session: "Request-" + uuid.NewString()})
+	_, err := g.plugin.ping(ctx, &exchange{session: "Request-" + uuid.NewString(), probe: true})
 	return err
 }
 

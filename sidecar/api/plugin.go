@@ -36,10 +36,14 @@ type plugin struct {
 	base    string
 	http    *http.Client
 	timeout time.Duration
+	// upgrades sends the requests that take over their connection.
+	upgrades http.RoundTripper
 
 	mu      sync.Mutex
 	offered []interlink.Extension
 	asked   time.Time
+	// unknown is why it is not known what the plugin offers; nil once it has said so.
+	unknown error
 }
 
 func newPlugin(cfg Config) (*plugin, error) {
@@ -60,7 +64,11 @@ func newPlugin(cfg Config) (*plugin, error) {
 		// A plugin has no business in sending pods and secrets elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &plugin{base: base, http: client, timeout: cfg.Limits.PluginTimeout}, nil
+	var upgrades http.RoundTripper = transport
+	if cfg.WrapUpgrade != nil {
+		upgrades = cfg.WrapUpgrade(transport)
+	}
+	return &plugin{base: base, http: client, timeout: cfg.Limits.PluginTimeout, upgrades: upgrades}, nil
 }
 
 // message is one request to the plugin.
@@ -85,6 +93,9 @@ func (p *plugin) send(ctx context.Context, x *exchange, m message) (*http.Respon
 	if x.client != "" {
 		request.Header.Set(interlink.HeaderClient, x.client)
 	}
+	if x.probe {
+		request.Header.Set(interlink.HeaderProbe, "true")
+	}
 	if m.stream {
 		request.Header.Set("Accept-Encoding", "identity")
 	}
@@ -93,6 +104,7 @@ func (p *plugin) send(ctx context.Context, x *exchange, m message) (*http.Respon
 	}
 	answer, err := p.http.Do(request)
 	if err != nil {
+		p.http.CloseIdleConnections() // they may be as dead as this one
 		return nil, unreachable(ctx, err)
 	}
 	if answer.StatusCode == http.StatusOK {
@@ -145,42 +157,57 @@ func pluginRefusal(answer *http.Response) error {
 	}
 }
 
-// ping asks the plugin for its health and remembers what it offers.
+// ping asks the plugin for its health and remembers what it offers. What is answered to
+// no client counts only if it offers something: a plugin may do so for clients only.
 func (p *plugin) ping(ctx context.Context, x *exchange) ([]byte, error) {
 	body, err := p.call(ctx, x, message{method: http.MethodGet, path: interlink.PathStatus, body: []byte("[]")}, maxAnswer)
 	if err != nil {
 		return nil, err
 	}
+	offered := offersOf(body)
+	if x.probe && offered == nil {
+		return body, nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.offered, p.asked = offersOf(body), time.Now()
+	p.offered, p.asked, p.unknown = offered, time.Now(), nil
 	return body, nil
 }
 
-// offers returns what the plugin can do beyond upstream, asking it unless it
-// said so lately. When it cannot be asked, the last answer counts.
-func (p *plugin) offers(ctx context.Context, x *exchange) []interlink.Extension {
-	offered, fresh := p.lastOffer()
-	if fresh {
-		return offered
+// offers returns what both the plugin and this gateway can do beyond upstream, asking
+// the plugin unless it said so lately. When it cannot be asked, the last answer counts;
+// of a plugin that never answered nobody may say that it offers nothing, as that is
+// another thing than not to be usable yet.
+func (p *plugin) offers(ctx context.Context, x *exchange) ([]interlink.Extension, error) {
+	if last := p.lastOffer(); last.fresh {
+		return usable(last.extensions), last.unknown
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := p.ping(ctx, x); err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.asked.IsZero() || p.unknown != nil {
+			p.unknown = err
+		}
 		p.asked = time.Now().Add(offerRetry - offerAge)
-		return offered
+		return usable(p.offered), p.unknown
 	}
-	offered, _ = p.lastOffer()
-	return offered
+	last := p.lastOffer()
+	return usable(last.extensions), last.unknown
 }
 
-// lastOffer is what the plugin said last, and whether that was lately.
-func (p *plugin) lastOffer() (offered []interlink.Extension, fresh bool) {
+// offer is what the plugin said last of what it can do.
+type offer struct {
+	extensions []interlink.Extension
+	fresh      bool
+	unknown    error
+}
+
+func (p *plugin) lastOffer() offer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offered, time.Since(p.asked) < offerAge
+	return offer{extensions: p.offered, fresh: time.Since(p.asked) < offerAge, unknown: p.unknown}
 }
 
 // usable is what both the plugin and this gateway can do.

@@ -94,6 +94,9 @@ type LimitSettings struct {
 	MaxBufferedBytes  int64            `json:"MaxBufferedBytes"`
 	RequestsPerClient int              `json:"RequestsPerClient"`
 	StreamsPerClient  int              `json:"StreamsPerClient"`
+	SessionsPerClient int              `json:"SessionsPerClient"`
+	Sessions          int              `json:"Sessions"`
+	SessionIdle       *metav1.Duration `json:"SessionIdle"`
 	Patience          *metav1.Duration `json:"Patience"`
 	PluginTimeout     *metav1.Duration `json:"PluginTimeout"`
 }

@@ -123,7 +123,7 @@ JobScriptURLs: ["https://builder.example.org/"]
 JobScriptBuildConfig: {}
 OpsAddress: none
 GracePeriod: 5s
-Limits: {MaxBodyBytes: 1024, MaxBufferedBytes: 4096, RequestsPerClient: 3, StreamsPerClient: 4, Patience: 1s, PluginTimeout: 1m}
+Limits: {MaxBodyBytes: 1024, MaxBufferedBytes: 4096, RequestsPerClient: 3, StreamsPerClient: 4, SessionsPerClient: 5, Sessions: 7, SessionIdle: 2m, Patience: 1s, PluginTimeout: 1m}
 StatusCache: {MaxPods: 5, MaxBytes: 6, MaxAge: 1h}
 `)
 	require.NoError(t, err)
@@ -141,7 +141,8 @@ StatusCache: {MaxPods: 5, MaxBytes: 6, MaxAge: 1h}
 	assert.NotNil(t, cfg.JobScriptClient)
 	assert.Equal(t, api.CreateArray, cfg.CreateForm)
 	assert.Equal(t, api.Limits{
-		MaxBody: 1024, MaxBuffered: 4096, RequestsPerClient: 3, StreamsPerClient: 4, Patience: time.Second, PluginTimeout: time.Minute,
+		MaxBody: 1024, MaxBuffered: 4096, RequestsPerClient: 3, StreamsPerClient: 4, SessionsPerClient: 5, Sessions: 7, SessionIdle: 2 * time.Minute,
+		Patience: time.Second, PluginTimeout: time.Minute,
 	}, cfg.Limits)
 	assert.Equal(t, api.CacheLimits{Pods: 5, Bytes: 6, Age: time.Hour}, cfg.Cache)
 	gateway, err := api.New(cfg)

@@ -160,7 +160,7 @@ func TestMetrics(t *testing.T) {
 caas_interlink_status_cache_pods 2
 `
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(expected), "caas_interlink_status_cache_pods"))
-	count, err := testutil.GatherAndCount(registry, "caas_interlink_plugin_answer_seconds")
+	count, err := testutil.GatherAndCount(registry, "caas_hop_duration_seconds")
 	require.NoError(t, err)
 	assert.Equal(t, 2, count, "/status with code 200, /delete with none")
 	_, err = api.New(api.Config{PluginURL: plugin.URL, Registry: registry})

@@ -19,7 +19,14 @@ const (
 	streams
 	// pings do not queue behind slow creates, or the node would look dead.
 	pings
+	// sessions are upgraded connections into pods.
+	sessions
 )
+
+// String is the kind's name in metrics.
+func (k kind) String() string {
+	return [...]string{requests: "request", streams: "stream", pings: "ping", sessions: "session"}[k]
+}
 
 // pingsPerClient is enough for one virtual kubelet that has lost its patience a few times.
 const pingsPerClient = 16
@@ -51,7 +58,9 @@ type slots struct {
 
 func newTurns(limits Limits) *turns {
 	return &turns{
-		size:     map[kind]int{requests: limits.RequestsPerClient, streams: limits.StreamsPerClient, pings: pingsPerClient},
+		size: map[kind]int{
+			requests: limits.RequestsPerClient, streams: limits.StreamsPerClient, sessions: limits.SessionsPerClient, pings: pingsPerClient,
+		},
 		share:    max(limits.MaxBody, limits.MaxBuffered/2),
 		patience: limits.Patience,
 		lanes:    map[lane]*slots{},
@@ -70,6 +79,11 @@ func (t *turns) take(ctx context.Context, kind kind, client string) (buffered *s
 	case slots.open <- struct{}{}:
 		return slots.buffered, done, nil
 	default:
+	}
+	if kind == sessions { // somebody sits before it
+		t.leave(key)
+		return nil, nil, refuse(http.StatusTooManyRequests,
+			"this client has %d connections into pods open, and no more are allowed; close some and try again", t.size[kind])
 	}
 	patience := time.NewTimer(t.patience)
 	defer patience.Stop()
@@ -103,4 +117,19 @@ func (t *turns) leave(key lane) {
 	if found.users == 0 {
 		delete(t.lanes, key)
 	}
+}
+
+// load is what a lane has now.
+type load struct{ open, waiting int }
+
+// now is the load of all lanes that have any.
+func (t *turns) now() map[lane]load {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make(map[lane]load, len(t.lanes))
+	for key, slots := range t.lanes {
+		open := min(len(slots.open), slots.users)
+		all[key] = load{open: open, waiting: slots.users - open}
+	}
+	return all
 }

@@ -101,12 +101,14 @@ func (s *Settings) validateLimits(p *problems) {
 	for name, value := range map[string]int64{
 		"Limits.MaxBodyBytes": l.MaxBodyBytes, "Limits.MaxBufferedBytes": l.MaxBufferedBytes,
 		"Limits.RequestsPerClient": int64(l.RequestsPerClient), "Limits.StreamsPerClient": int64(l.StreamsPerClient),
+		"Limits.SessionsPerClient": int64(l.SessionsPerClient), "Limits.Sessions": int64(l.Sessions),
 		"StatusCache.MaxPods": int64(c.MaxPods), "StatusCache.MaxBytes": c.MaxBytes,
 	} {
 		p.check(value < 0, "%s %d: must not be negative", name, value)
 	}
 	for name, value := range map[string]time.Duration{
 		"Limits.Patience": duration(l.Patience), "Limits.PluginTimeout": duration(l.PluginTimeout),
+		"Limits.SessionIdle": duration(l.SessionIdle),
 		"StatusCache.MaxAge": duration(c.MaxAge), "GracePeriod": duration(s.Grace),
 	} {
 		p.check(value < 0, "%s %s: must not be negative", name, value)

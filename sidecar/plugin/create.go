@@ -70,6 +70,8 @@ func (p *Plugin) createPod(ctx context.Context, client string, wire *interlink.P
 		return "", outcomeDeleted, err
 	case apply.IsFinal(err):
 		return "", outcomeRefused, err
+	case errors.Is(err, apply.ErrShare):
+		return "", outcomeShare, err
 	}
 	return "", outcomeFailed, err
 }

@@ -29,11 +29,11 @@ func TestCreateBarePodIsOnePost(t *testing.T) {
 	request := originPod("bare")
 	s.recorder.reset()
 	job := s.create(request)
-	assert.Equal(t, []string{"POST /api/v1/namespaces/" + s.namespace + "/pods"}, s.recorder.requests(""))
+	assert.Equal(t, []string{"POST /api/v1/namespaces/" + s.namespace + "/pods"}, s.recorder.caused())
 
 	s.recorder.reset()
 	assert.Equal(t, job, s.create(request), "the same job again")
-	assert.Empty(t, s.recorder.requests(""), "nothing asked of the cluster")
+	assert.Empty(t, s.recorder.caused(), "nothing asked of the cluster")
 
 	pods := s.pods(request.Pod.UID)
 	require.Len(t, pods, 1)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,15 @@ func (r *recorder) requests(prefix string) []string {
 	return found
 }
 
+// caused are the requests without those of a plugin that has just started: what it may watch, and the first lists of that.
+func (r *recorder) caused() []string {
+	return slices.DeleteFunc(r.requests(""), func(entry string) bool {
+		method, path, _ := strings.Cut(entry, " ")
+		lists := slices.Contains([]string{"nodes", "pods", "resourcequotas", "events"}, path[strings.LastIndexByte(path, '/')+1:])
+		return strings.HasPrefix(path, "/apis/authorization.k8s.io/") || method == http.MethodGet && lists
+	})
+}
+
 // sidecar is one running plugin on a namespace of its own.
 type sidecar struct {
 	t         testing.TB
@@ -155,7 +165,7 @@ func startAs(tb testing.TB, admin kubernetes.Interface, namespace, user string, 
 	if change != nil {
 		change(&settings)
 	}
-	p, err := plugin.New(plugin.Config{Client: client, Settings: settings, Registry: s.registry})
+	p, err := plugin.New(plugin.Config{Client: client, Settings: settings, Registry: s.registry, ClaimPeriod: 200 * time.Millisecond})
 	require.NoError(tb, err)
 	server, err := httpserver.New(httpserver.Config{Address: "127.0.0.1:0", Handler: p.Handler(), GracePeriod: time.Second})
 	require.NoError(tb, err)

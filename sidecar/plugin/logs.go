@@ -86,6 +86,10 @@ func logFailed(ctx context.Context, w http.ResponseWriter, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	if apierrors.IsUnauthorized(err) { // it is the sidecar that is not let in, not the caller
+		http.Error(w, "the target cluster does not accept the sidecar's credentials", http.StatusServiceUnavailable)
+		return
+	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Code >= http.StatusBadRequest {
 		http.Error(w, status.Status().Message, int(status.Status().Code))

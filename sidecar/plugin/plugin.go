@@ -18,6 +18,9 @@ import (
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/sidecar/plugin/apply"
+	"github.com/cloudveneto/caas/sidecar/plugin/claims"
+	"github.com/cloudveneto/caas/sidecar/plugin/events"
+	"github.com/cloudveneto/caas/sidecar/plugin/figures"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 	"github.com/cloudveneto/caas/sidecar/plugin/watch"
@@ -34,23 +37,39 @@ type Config struct {
 	// LogClient reads logs; connections of its own keep a fast log from slowing
 	// everything else. Default Client.
 	LogClient kubernetes.Interface
-	Settings  Settings
+	// Upgrades sends requests that take over their connection (exec, attach,
+	// port-forward) to the target cluster, by HTTP/1.1 and with the sidecar's
+	// credentials. Without it they are not offered.
+	Upgrades http.RoundTripper
+	Settings Settings
+	// Origins are the clients that the plugin serves; its zero value is all. Requests of
+	// others MUST NOT reach it.
+	Origins watch.Origins
 	// Registry takes the metrics.
-	Registry *prometheus.Registry
+	Registry prometheus.Registerer
+	// ClaimPeriod is how often created claims are looked at that are not to be retained;
+	// default 30 s.
+	ClaimPeriod time.Duration
 }
 
 // Plugin answers interLink's plugin routes.
 type Plugin struct {
 	settings Settings
 	logs     kubernetes.Interface
+	upgrades http.RoundTripper
 	table    *table.Table
 	applier  *apply.Applier
 	watcher  *watch.Watcher
 	probe    *watch.Probe
+	happened *events.Log
+	measured *figures.Source
 	metrics  *metrics
+	claims   *claims.Keeper
 	// creating bounds the creates that are worked on at once.
 	creating chan struct{}
 	bodies   bodies
+	// sessions bounds the connections into pods that are open at once.
+	sessions chan struct{}
 }
 
 // New returns a Plugin; Run starts it.
@@ -67,21 +86,45 @@ func New(config Config) (*Plugin, error) {
 	}
 	namespaces := settings.namespaces()
 	known := table.New()
+	watcher, err := watch.New(watch.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, VisibleNodes: settings.VisibleNodes,
+		Capacity: settings.capacity(), Origins: config.Origins,
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept, err := claims.New(claims.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, Period: config.ClaimPeriod,
+		Origins: config.Origins,
+	})
+	if err != nil {
+		return nil, err
+	}
+	claimCreated, err := countClaims(config.Registry, kept)
+	if err != nil {
+		return nil, err
+	}
 	applier, err := apply.New(apply.Config{
 		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
 		Timeout: settings.RequestTimeout.Duration, TombstoneLife: settings.TombstoneLife.Duration,
+		Share: settings.Share, Known: watcher.Synced, ClaimCreated: claimCreated,
 	})
 	if err != nil {
 		return nil, err
 	}
-	watcher, err := watch.New(watch.Config{
-		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector, VisibleNodes: settings.VisibleNodes,
-		Capacity: settings.capacity(),
+	measured, err := figures.New(figures.Config{
+		Client: config.LogClient, Table: known, Namespaces: namespaces, Selector: settings.Selector,
 	})
 	if err != nil {
 		return nil, err
 	}
-	counted, err := newMetrics(config.Registry, known)
+	happened, err := events.New(events.Config{
+		Client: config.Client, Table: known, Namespaces: namespaces, Selector: settings.Selector,
+	})
+	if err != nil {
+		return nil, err
+	}
+	counted, err := newMetrics(config.Registry, known, happened, settings.Share)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +132,7 @@ func New(config Config) (*Plugin, error) {
 		settings: settings, logs: config.LogClient, table: known, applier: applier, watcher: watcher,
 		probe: watch.NewProbe(config.Client, namespaces), metrics: counted,
 		creating: make(chan struct{}, settings.MaxCreates), bodies: newBodies(settings),
+		claims: kept, happened: happened, measured: measured, upgrades: config.Upgrades, sessions: make(chan struct{}, settings.MaxSessions),
 	}, nil
 }
 
@@ -97,7 +141,11 @@ func New(config Config) (*Plugin, error) {
 func (p *Plugin) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.happened.Run(ctx) })
 	group.Go(func() error { return p.sweep(ctx) })
+	if p.settings.Policy.MakesClaims() {
+		group.Go(func() error { return p.claims.Run(ctx) })
+	}
 	err := group.Wait()
 	p.applier.Wait()
 	return err
@@ -123,10 +171,13 @@ func (p *Plugin) sweep(ctx context.Context) error {
 // Ready returns nil when the plugin can do its work: it knows the created pods and
 // the target cluster can be used.
 func (p *Plugin) Ready(ctx context.Context) error {
+	if err := p.probe.Usable(ctx); err != nil {
+		return err // which is also why the pods are not known, if they are not
+	}
 	if !p.watcher.Synced() {
 		return errors.New("the pods in the target cluster are not known yet")
 	}
-	return p.probe.Usable(ctx)
+	return nil
 }
 
 // Handler returns the routes. Every route takes every method of the protocol,
@@ -142,6 +193,10 @@ func (p *Plugin) Handler() http.Handler {
 	} {
 		router.HandleFunc(path, handler).Methods(http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete)
 	}
+	router.HandleFunc(interlink.RoutePodUpdate, p.update).Methods(http.MethodPost, http.MethodPut)
+	router.HandleFunc(interlink.RouteEphemeral, p.ephemeral).Methods(http.MethodPost)
+	router.HandleFunc(interlink.PathStats, p.stats).Methods(http.MethodGet)
+	router.HandleFunc(interlink.RoutePodStream, p.session).Methods(http.MethodGet, http.MethodPost)
 	router.Use(p.metrics.http.Mux, correlate)
 	return router
 }

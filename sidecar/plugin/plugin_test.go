@@ -62,8 +62,12 @@ func newPluginWith(tb testing.TB, settings plugin.Settings, logs kubernetes.Inte
 		Match:  translate.VolumeMatch{Kind: "persistentVolumeClaim"},
 		Target: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "ours"}},
 	}}}
+	var upgrades http.RoundTripper
+	if logs != nil {
+		upgrades = &http.Transport{}
+	}
 	p, err := plugin.New(plugin.Config{
-		Client: client, LogClient: logs, Registry: prometheus.NewRegistry(),
+		Client: client, LogClient: logs, Upgrades: upgrades, Registry: prometheus.NewRegistry(),
 		Settings: settings,
 	})
 	require.NoError(tb, err)
@@ -144,13 +148,19 @@ func serveWithPod(t *testing.T, logs kubernetes.Interface) (url, uid string) {
 	handler := newPlugin(t, logs, namespace())
 	body := `{"pod":{"metadata":{"name":"p","namespace":"n","uid":"u-1"},"spec":{"containers":[{"name":"main","image":"i"}]}}}`
 	require.Equal(t, http.StatusOK, send(t, handler, interlink.PathCreate, []byte(body)).Code)
+	return serveHandler(t, handler) + interlink.PathLogs, "u-1"
+}
+
+// serveHandler serves a plugin's routes as its program does.
+func serveHandler(t *testing.T, handler http.Handler) string {
+	t.Helper()
 	server, err := httpserver.New(httpserver.Config{Address: "127.0.0.1:0", Handler: handler, GracePeriod: time.Second})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return "http://" + server.Addr().String() + interlink.PathLogs, "u-1"
+	return "http://" + server.Addr().String()
 }
 
 func askLog(ctx context.Context, t *testing.T, url string, request interlink.LogRequest) *http.Response {
@@ -228,6 +238,17 @@ func TestLogErrors(t *testing.T) {
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	assert.Equal(t, sentence+"\n", string(body))
+}
+
+// A user whose origin lets him read the log must not be told that he is not known.
+func TestLogWithoutTheSidecarsCredentials(t *testing.T) {
+	t.Parallel()
+	url, uid := serveWithPod(t, logServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	answer := askLog(t.Context(), t, url, interlink.LogRequest{PodUID: uid})
+	assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	assert.Contains(t, string(body), "the sidecar's credentials")
 }
 
 func TestLogThatBreaksIsNotTakenForWhole(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,7 +29,7 @@ func TestRightsInDeploy(t *testing.T) {
 	_, err := admin.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	apply(t, admin, "../../deploy/interlink-sidecar/rbac.yaml")
-	s := startAs(t, admin, "cms", "system:serviceaccount:cms:interlink-sidecar", nil)
+	s := startAs(t, admin, "cms", "system:serviceaccount:cms:interlink-sidecar", makesClaims(time.Millisecond))
 	waitForDefaultAccount(t, admin, "cms")
 
 	request := withObjects(originPod("least-rights"))
@@ -37,8 +38,18 @@ func TestRightsInDeploy(t *testing.T) {
 	assert.NotNil(t, s.statuses(request.Pod)[0].Containers[0].State.Waiting)
 	code, body, _ := s.call(http.MethodGet, interlink.PathLogs, interlink.LogRequest{PodUID: string(request.Pod.UID), ContainerName: "none"}, nil)
 	assert.Equal(t, http.StatusBadRequest, code, body)
+	update := asUpdate(request)
+	update.ConfigMaps[0].Data["a"] = "2"
+	update.Secrets[0].Data["k"] = []byte("other")
+	update.Pod.Annotations["note"] = "new"
+	s.updated(update)
 	s.delete(&request.Pod)
 	assert.Empty(t, s.pods(request.Pod.UID))
+	claimed := withClaim("claimed", "home")
+	s.create(claimed)
+	s.delete(&claimed.Pod)
+	s.noClaims()
+	s.tellsTheTruth(t)
 }
 
 // apply creates the objects of a manifest that the test needs.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/sidecar/plugin"
@@ -35,6 +37,7 @@ func TestSettingsDefaults(t *testing.T) {
 		settings := plugin.Settings{Namespace: rule}
 		assert.NoError(t, settings.Complete(), name)
 		assert.EqualValues(t, 32<<20, settings.MaxCreateBytes)
+		assert.Equal(t, []string{"accelerator"}, settings.Capacity.Labels)
 	}
 	for name, rule := range map[string]plugin.NamespaceRule{
 		"fixed without name": {Mode: plugin.NamespaceFixed}, "empty map": {Mode: plugin.NamespaceMap},
@@ -42,5 +45,23 @@ func TestSettingsDefaults(t *testing.T) {
 	} {
 		settings := plugin.Settings{Namespace: rule}
 		assert.Error(t, settings.Complete(), name)
+	}
+}
+
+func TestSettingsNameTheirPlace(t *testing.T) {
+	t.Parallel()
+	settings := plugin.Settings{
+		Namespace: plugin.NamespaceRule{Mode: plugin.NamespaceFixed}, Selector: "a in b",
+		Share:    corev1.ResourceList{"cpu": resource.MustParse("-1"), "requests.memory": resource.MustParse("1")},
+		Policy:   translate.Policy{Volumes: []translate.VolumeRule{{}}},
+		Capacity: plugin.CapacitySettings{Labels: []string{"accelerator", "a b", "topology.kubernetes.io/zone"}},
+	}
+	err := settings.CompleteFrom(func(section string) string { return "clients[af]." + section })
+	for _, want := range []string{
+		"clients[af].namespace.fixed", "clients[af].selector", "clients[af].policy.volumes[0]",
+		`clients[af].capacity.labels[1]: "a b"`, `clients[af].capacity.labels[2]: "topology.kubernetes.io/zone": a virtual node has`,
+		"clients[af].share: cpu: -1: must not be negative", "clients[af].share: requests.memory: is the name of a quota",
+	} {
+		assert.ErrorContains(t, err, want)
 	}
 }

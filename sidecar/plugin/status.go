@@ -98,11 +98,23 @@ func (p *Plugin) ping(ctx context.Context, w http.ResponseWriter, r *http.Reques
 
 // offer is what the pods of selection can have.
 func (p *Plugin) offer(selection table.Selection) interlink.PingResponse {
+	extensions := []interlink.Extension{
+		interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
+		interlink.ExtensionUpdate,
+		interlink.ExtensionEphemeral, interlink.ExtensionStats, interlink.ExtensionNodeLabels,
+	}
+	if p.settings.Policy.AsksAboutClaims() {
+		extensions = append(extensions, interlink.ExtensionClaims)
+	}
+	if p.happened.Offered() {
+		extensions = append(extensions, interlink.ExtensionEvents)
+	}
+	if p.upgrades != nil {
+		for _, kind := range interlink.StreamKinds() {
+			extensions = append(extensions, kind.Extension())
+		}
+	}
 	return interlink.PingResponse{
-		Status:    "ok",
-		Resources: p.watcher.Capacity(selection),
-		PluginExtensions: []interlink.Extension{
-			interlink.ExtensionStatusStream, interlink.ExtensionReferences, interlink.ExtensionIdempotent,
-		},
+		Status: "ok", Resources: p.watcher.Capacity(selection), Labels: p.watcher.Labels(), PluginExtensions: extensions,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cloudveneto/caas/internal/httpserver"
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/sidecar/plugin/events"
 	"github.com/cloudveneto/caas/sidecar/plugin/podstate"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 )
@@ -43,6 +44,9 @@ func (p *Plugin) stream(w http.ResponseWriter, r *http.Request) {
 	logger := logging.From(ctx).With("origin", selection.Origin, "cluster", selection.Cluster, "node", selection.Node)
 	logger.InfoContext(ctx, "status stream opened")
 	s := newStatusStream(p, w, selection)
+	if query.Get(interlink.QueryEvents) == "true" {
+		s.happened = p.happened.Subscribe(selection)
+	}
 	defer s.close()
 	if err := s.run(ctx); err != nil && ctx.Err() == nil {
 		logger.WarnContext(ctx, "status stream broke", "error", err)
@@ -56,8 +60,10 @@ type statusStream struct {
 	plugin       *Plugin
 	selection    table.Selection
 	subscription *table.Subscription
-	capacity     <-chan struct{}
-	stop         func()
+	// happened is nil unless the reader asked for events.
+	happened *events.Subscription
+	capacity <-chan struct{}
+	stop     func()
 
 	control *http.ResponseController
 	// timed is true when the server sets the deadline of each write.
@@ -85,6 +91,9 @@ func newStatusStream(p *Plugin, w http.ResponseWriter, selection table.Selection
 func (s *statusStream) close() {
 	s.stop()
 	s.plugin.table.Unsubscribe(s.subscription)
+	if s.happened != nil {
+		s.plugin.happened.Unsubscribe(s.happened)
+	}
 }
 
 // run writes the snapshot and then changes, until ctx is done or the reader fails.
@@ -104,6 +113,8 @@ func (s *statusStream) run(ctx context.Context) error {
 				return nil
 			}
 			err = s.changes()
+		case <-s.happened.Wake():
+			err = s.podEvents()
 		case <-s.capacity:
 			err = s.nodeEvent(false)
 		case <-heartbeat.C:
@@ -157,6 +168,17 @@ func (s *statusStream) changes() error {
 			event.Type = interlink.EventGone
 		}
 		if err := s.write(event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// podEvents tells what happened to the pods.
+func (s *statusStream) podEvents() error {
+	taken := s.happened.Take()
+	for i := range taken {
+		if err := s.write(interlink.StatusEvent{Type: interlink.EventPodEvent, Event: &taken[i]}); err != nil {
 			return err
 		}
 	}

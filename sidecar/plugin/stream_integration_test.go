@@ -23,6 +23,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/sidecar/plugin"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
 // reader reads one status stream.
@@ -31,11 +33,14 @@ type reader struct {
 	events chan interlink.StatusEvent
 }
 
-// watch opens a status stream for cluster c1, node vk1.
-func (s *sidecar) watch() *reader {
+// watch opens a status stream for cluster c1, node vk1, with what else is asked for.
+func (s *sidecar) watch(asked ...string) *reader {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	query := url.Values{interlink.QueryCluster: {"c1"}, interlink.QueryNode: {"vk1"}}
+	for _, name := range asked {
+		query.Set(name, "true")
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+interlink.PathWatch+"?"+query.Encode(), nil)
 	require.NoError(s.t, err)
 	response, err := (&http.Transport{}).RoundTrip(request)
@@ -63,10 +68,10 @@ func (s *sidecar) watch() *reader {
 	return r
 }
 
-// next returns the next event that matches, within ten seconds.
+// next returns the next event that matches, within a minute: the scheduler of the shared cluster has much to do.
 func (r *reader) next(matches func(interlink.StatusEvent) bool) interlink.StatusEvent {
 	r.t.Helper()
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		select {
@@ -144,7 +149,7 @@ func TestStream(t *testing.T) {
 func TestStreamTellsCapacity(t *testing.T) {
 	label := "pool"
 	s := start(t, nil)
-	s2 := startIn(t, s.admin, s.namespace, nil)
+	s2 := startIn(t, s.admin, s.namespace, func(settings *plugin.Settings) { settings.Capacity.Labels = []string{label} })
 	r := s2.watch()
 	r.next(ofType(interlink.EventSynced))
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "cap-" + s.namespace, Labels: map[string]string{label: s.namespace}}}
@@ -157,6 +162,7 @@ func TestStreamTellsCapacity(t *testing.T) {
 	event := r.next(func(e interlink.StatusEvent) bool { return e.Type == interlink.EventNode && e.Node.Resources != nil })
 	assert.NotEmpty(t, event.Node.Resources.CPU)
 	assert.NotEmpty(t, event.Node.Resources.Accelerators)
+	assert.Equal(t, map[string]string{label: s.namespace, translate.ValueLabel(label, s.namespace): "true"}, event.Node.Labels)
 }
 
 // ready plays the kubelet of a node with four CPUs and two GPUs, and the

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -26,19 +25,10 @@ func TestOffload(t *testing.T) {
 		"exit codes":                            exitCodes,
 		"kubectl shows the pod":                 kubectlShowsThePod,
 		"logs follow":                           logsFollow,
-		"image pull error stays Pending":        imagePullError,
-		"unschedulable stays Pending":           unschedulable,
 		"delete ends the remote pod":            deleteEndsTheRemotePod,
 		"job":                                   jobCompletes,
 		"deployment of three":                   deploymentOfThree,
-		"two containers share a ConfigMap":      sharedConfigMap,
 		"init containers and a shared emptyDir": initAndEmptyDir,
-		"projected token":                       projectedToken,
-		"environment":                           environment,
-		"missing object waits":                  missingObjectWaits,
-		"refused pod says why":                  refusedPodSaysWhy,
-		"a name of 200 characters":              longName,
-		"the same UID created twice":            sameUIDTwice,
 		"services across the clusters":          servicesAcross,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, w) })
@@ -121,33 +111,6 @@ func logsFollow(t *testing.T, w *world) {
 	assert.Greater(t, last.Sub(first), 2*time.Second, "lines arrive as they are written, not all at the end")
 }
 
-func imagePullError(t *testing.T, w *world) {
-	pod := w.shell("no-image", "true")
-	pod.Spec.Containers[0].Image = "docker.io/library/does-not-exist:1"
-	w.create(t, pod)
-	seen := w.awaitPod(t, "no-image", "waiting for its image", func(pod *corev1.Pod) bool {
-		waiting := waitingReason(pod)
-		return waiting == "ErrImagePull" || waiting == "ImagePullBackOff"
-	})
-	assert.Equal(t, corev1.PodPending, seen.Status.Phase)
-}
-
-func unschedulable(t *testing.T, w *world) {
-	pod := w.shell("too-big", "true")
-	// The virtual node advertises the sum of its nodes, so what fits the sum
-	// need not fit any one of them.
-	node, err := w.af.CoreV1().Nodes().Get(t.Context(), w.node, metav1.GetOptions{})
-	require.NoError(t, err)
-	cpu := resource.NewMilliQuantity(node.Status.Allocatable.Cpu().MilliValue()*3/4, resource.DecimalSI)
-	pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: *cpu}
-	w.create(t, pod)
-	seen := w.awaitPod(t, "too-big", "the remote scheduler's reason", func(pod *corev1.Pod) bool {
-		return waitingReason(pod) == "Unschedulable"
-	})
-	assert.Equal(t, corev1.PodPending, seen.Status.Phase)
-	assert.Contains(t, seen.Status.ContainerStatuses[0].State.Waiting.Message, "Insufficient cpu")
-}
-
 func deleteEndsTheRemotePod(t *testing.T, w *world) {
 	created := w.create(t, w.shell("doomed", "trap 'exit 0' TERM; sleep 3600 & wait"))
 	w.awaitPhase(t, "doomed", corev1.PodRunning)
@@ -160,13 +123,4 @@ func deleteEndsTheRemotePod(t *testing.T, w *world) {
 	})
 	assert.Less(t, time.Since(start), 45*time.Second, "a pod that ends at once does not wait for its grace period")
 	assert.Empty(t, w.remote(t, created), "the remote pod is gone before the origin's")
-}
-
-func waitingReason(pod *corev1.Pod) string {
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.State.Waiting != nil {
-			return status.State.Waiting.Reason
-		}
-	}
-	return ""
 }

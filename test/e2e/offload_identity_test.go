@@ -6,7 +6,6 @@ package e2e_test
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,8 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/cloudveneto/caas/internal/interlink"
 )
 
 func quantity(text string) resource.Quantity { return resource.MustParse(text) }
@@ -34,44 +31,6 @@ func (w *world) awaitRemote(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	})
 	require.Len(t, found, 1)
 	return &found[0]
-}
-
-func longName(t *testing.T, w *world) {
-	name := strings.Repeat("long-", 39) + "named" // 200 characters
-	require.Len(t, name, 200)
-	twin := name[:199] + "x"
-	first := w.create(t, w.shell(name, "echo one; hostname"))
-	second := w.create(t, w.shell(twin, "echo two"))
-	w.awaitPhase(t, name, corev1.PodSucceeded)
-	w.awaitPhase(t, twin, corev1.PodSucceeded)
-	assert.Equal(t, "one\n"+strings.TrimRight(name[:63], "-")+"\n", w.logs(t, name, "main"))
-	assert.Equal(t, "two\n", w.logs(t, twin, "main"))
-	a, b := w.awaitRemote(t, first), w.awaitRemote(t, second)
-	assert.NotEqual(t, a.Name, b.Name)
-	assert.LessOrEqual(t, len(a.Name), 63)
-}
-
-// sameUIDTwice sends the create request of a running pod again, as a virtual
-// kubelet does that lost the answer.
-func sameUIDTwice(t *testing.T, w *world) {
-	created := w.create(t, w.shell("twice", "sleep 3600"))
-	w.awaitPhase(t, "twice", corev1.PodRunning)
-	before := w.awaitRemote(t, created)
-
-	pod, err := w.af.CoreV1().Pods(w.namespace).Get(t.Context(), "twice", metav1.GetOptions{})
-	require.NoError(t, err)
-	pod.Annotations = map[string]string{interlink.AnnotationOriginCluster: "af", interlink.AnnotationOriginNode: w.node}
-	client := w.apiClient(t)
-	for range 3 {
-		answer, err := client.Create(t.Context(), &interlink.CreateRequest{Pod: *pod})
-		require.NoError(t, err)
-		assert.Equal(t, string(pod.UID), answer.PodUID)
-		assert.Equal(t, before.Namespace+"/"+before.Name, answer.PodJID)
-	}
-	after := w.awaitRemote(t, created)
-	assert.Equal(t, before.UID, after.UID, "the running pod is left alone")
-	assert.Nil(t, after.DeletionTimestamp)
-	require.NoError(t, client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "00000000-0000-4000-8000-000000000000", Name: "never", Namespace: w.namespace}}), "an unknown pod is no error")
 }
 
 func jobCompletes(t *testing.T, w *world) {

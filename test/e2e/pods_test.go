@@ -15,7 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
 
 // busybox is the small image that the lab's registry serves.
@@ -144,13 +145,7 @@ const patience = 3 * time.Minute
 // eventually waits until done says true; the text beside it says how things stand.
 func eventually(ctx context.Context, t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	state := ""
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		finished, now := done()
-		state = now
-		return finished, nil
-	})
-	require.NoError(t, err, "%s; last seen: %s", what, state)
+	labtest.Eventually(ctx, t, patience, what, done)
 }
 
 // describe tells the state of a pod in a line.

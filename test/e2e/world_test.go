@@ -9,7 +9,6 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +22,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/kwok"
-	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/offload"
 	"github.com/cloudveneto/caas/test/e2e/labtest"
 )
@@ -108,7 +105,7 @@ func (w *world) startPath(ctx context.Context, config offload.Config) (*offload.
 	if err := path.StartAll(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	return path, path.AwaitReady(ctx)
 }
@@ -173,16 +170,4 @@ func (w *world) caasNodes(t *testing.T) []string {
 		names = append(names, node.Name)
 	}
 	return names
-}
-
-// apiClient speaks to the path's API as its virtual kubelet does.
-func (w *world) apiClient(t *testing.T) *interlink.Client {
-	t.Helper()
-	transport, err := interlink.NewTransport(w.path.APIURL(), clientTLS(t, w.path))
-	require.NoError(t, err)
-	transport.DialContext = network.Dialer(w.lab.NetNS())
-	t.Cleanup(transport.CloseIdleConnections)
-	client, err := interlink.NewClient(interlink.ClientConfig{BaseURL: w.path.APIURL(), HTTP: &http.Client{Transport: transport}})
-	require.NoError(t, err)
-	return client
 }

@@ -225,7 +225,7 @@ func TestRecipesOfTheRepository(t *testing.T) {
 	for _, recipe := range recipes {
 		references = append(references, recipe.Reference)
 	}
-	assert.Equal(t, []string{"docker.io/library/busybox:1.36", "registry.k8s.io/pause:3.10.1", "ghcr.io/cloudveneto/python:1"}, references)
+	assert.Equal(t, []string{"docker.io/library/busybox:1.36", "ghcr.io/cloudveneto/jupyter:1", "registry.k8s.io/pause:3.10.1", "ghcr.io/cloudveneto/python:1"}, references)
 }
 
 func TestRecipeProblems(t *testing.T) {

@@ -27,6 +27,7 @@ func (p *Path) apiOps() string     { return "127.0.0.1:" + strconv.Itoa(3100+p.I
 func (p *Path) pluginOps() string  { return "127.0.0.1:" + strconv.Itoa(3200+p.Index) }
 func (p *Path) kubeletOps() string { return "127.0.0.1:" + strconv.Itoa(3300+p.Index) }
 func (p *Path) kubeletPort() int   { return 10260 + p.Index }
+func (p *Path) apiPprof() int      { return 3400 + p.Index }
 
 // APIURL is where the path's API listens, inside the lab's network.
 func (p *Path) APIURL() string { return "https://" + address + ":" + strconv.Itoa(p.apiPort()) }
@@ -35,6 +36,11 @@ func (p *Path) APIURL() string { return "https://" + address + ":" + strconv.Ito
 // virtual kubelet speaks to the API.
 func (p *Path) ClientFiles() (ca, cert, key string) {
 	return p.file("interlink-ca.crt"), p.file("client.crt"), p.file("client.key")
+}
+
+// OpsAddresses are the operations ports of the three processes by name, inside the lab's network.
+func (p *Path) OpsAddresses() map[string]string {
+	return map[string]string{Sidecar: p.pluginOps(), API: p.apiOps(), VirtualKubelet: p.kubeletOps()}
 }
 
 type object = map[string]any
@@ -53,7 +59,7 @@ func (p *Path) writeConfigs(context.Context) error {
 	}
 	configs := map[string]object{
 		"sidecar.yaml": {
-			"listen": "unix://" + p.file("plugin.sock"), "opsListen": p.pluginOps(), "kubeconfig": p.file("caas.kubeconfig"),
+			"listen": "unix://" + p.file("plugin.sock"), "opsListen": p.pluginOps(), "pprof": p.Pprof, "kubeconfig": p.file("caas.kubeconfig"),
 			"namespace": object{"mode": "fixed", "fixed": p.RemoteNamespace},
 			"policy": object{
 				// The lab's nodes are the project's.
@@ -64,16 +70,17 @@ func (p *Path) writeConfigs(context.Context) error {
 		},
 		"api.yaml": {
 			"InterlinkAddress": "https://" + address, "InterlinkPort": strconv.Itoa(p.apiPort()),
-			"SidecarURL": "unix://" + p.file("plugin.sock"), "OpsAddress": p.apiOps(),
-			"TLS": object{"Enabled": true, "CertFile": p.file("api.crt"), "KeyFile": p.file("api.key"), "CACertFile": p.file("interlink-ca.crt")},
+			"SidecarURL": "unix://" + p.via(apiToSidecar), "OpsAddress": p.apiOps(),
+			"Pprof": object{"Enabled": p.Pprof, "Address": "127.0.0.1", "Port": strconv.Itoa(p.apiPprof())},
+			"TLS":   object{"Enabled": true, "CertFile": p.file("api.crt"), "KeyFile": p.file("api.key"), "CACertFile": p.file("interlink-ca.crt")},
 		},
 		"virtual-kubelet.yaml": {
-			"InterlinkURL": "https://" + address, "InterlinkPort": strconv.Itoa(p.apiPort()),
+			"InterlinkURL": "https://" + address, "InterlinkPort": portOf(p.via(kubeletToAPI)),
 			"TLS":             object{"Enabled": true, "CertFile": p.file("client.crt"), "KeyFile": p.file("client.key"), "CACertFile": p.file("interlink-ca.crt")},
 			"ClusterID":       originCluster,
 			"KubeletCertFile": p.file("kubelet.crt"), "KubeletKeyFile": p.file("kubelet.key"), "KubeletClientCAFile": p.file("origin-ca.crt"),
 			"KubernetesApiAddr": server.Hostname(), "KubernetesApiPort": server.Port(),
-			"OpsAddress": p.kubeletOps(),
+			"OpsAddress": p.kubeletOps(), "Pprof": object{"Enabled": p.Pprof},
 		},
 	}
 	for name, content := range configs {

@@ -38,6 +38,10 @@ type Config struct {
 	// NodeSelector and Tolerations place offloaded pods on some of the caas cluster's nodes.
 	NodeSelector map[string]string
 	Tolerations  []corev1.Toleration
+	// Detour has each process call the next at an address of Links, where somebody MUST stand between the two.
+	Detour bool
+	// Pprof has the three processes serve profiles at their operations ports.
+	Pprof bool
 }
 
 // Path is an offloading path whose files are written.
@@ -164,5 +168,13 @@ func (p *Path) spec(component string) proc.Spec {
 			"KUBELET_URL=" + address, fmt.Sprintf("KUBELET_PORT=%d", p.kubeletPort()),
 		}
 	}
+	if p.Pprof {
+		spec.Args = append(spec.Args, "--pprof")
+	}
 	return spec
+}
+
+// Process is one of the three processes.
+func (p *Path) Process(component string) (*proc.Process, error) {
+	return p.Lab.Process(p.process(component))
 }

@@ -44,7 +44,7 @@ func (p *Path) prepareCaaS(ctx context.Context) error {
 		return err
 	}
 	user := "offload-" + p.Node
-	if err := caas.UserKubeconfig(p.file("caas.kubeconfig"), caas.InsideServer(), user, "offload"); err != nil {
+	if err := caas.UserKubeconfig(p.file("caas.kubeconfig"), "https://"+p.via(sidecarToCaaS), user, "offload"); err != nil {
 		return err
 	}
 	client, err := clientOf(caas)
@@ -133,7 +133,7 @@ func (p *Path) prepareOrigin(_ context.Context) error {
 	if err != nil {
 		return err
 	}
-	return origin.UserKubeconfig(p.file("origin.kubeconfig"), origin.InsideServer(), "system:node:"+p.Node, "system:nodes")
+	return origin.UserKubeconfig(p.file("origin.kubeconfig"), "https://"+p.via(kubeletToOrigin), "system:node:"+p.Node, "system:nodes")
 }
 
 func clientOf(cluster *lab.Cluster) (*kubernetes.Clientset, error) {
@@ -183,10 +183,13 @@ func (p *Path) AwaitReady(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("virtual node %s is not Ready: %s", p.Node, state)
+			return fmt.Errorf("virtual node %s is not Ready: %s%s", p.Node, state, p.lastWords())
 		}
 	}
 }
+
+// Ready tells whether a node is.
+func Ready(node *corev1.Node) bool { return readyCondition(node).Status == corev1.ConditionTrue }
 
 // readyCondition is the node's Ready condition, or an empty one.
 func readyCondition(node *corev1.Node) corev1.NodeCondition {

@@ -84,7 +84,7 @@ func (p *Path) writeTenantKubeconfig() error {
 		return err
 	}
 	config := clientcmdapi.NewConfig()
-	config.Clusters[lab.CaaS] = &clientcmdapi.Cluster{Server: caas.InsideServer(), CertificateAuthority: plane.CAFile()}
+	config.Clusters[lab.CaaS] = &clientcmdapi.Cluster{Server: "https://" + p.via(sidecarToCaaS), CertificateAuthority: plane.CAFile()}
 	config.AuthInfos[User] = &clientcmdapi.AuthInfo{Exec: &clientcmdapi.ExecConfig{
 		APIVersion: "client.authentication.k8s.io/v1", Command: filepath.Join(p.BinDir, loginProgram), Args: []string{"get-token"},
 		Env:             []clientcmdapi.ExecEnvVar{{Name: "OS_CLOUD", Value: cloudName}, {Name: "OS_CLIENT_CONFIG_FILE", Value: p.CloudsFile()}},

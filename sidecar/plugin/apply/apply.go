@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/cloudveneto/caas/sidecar/plugin/podstate"
@@ -30,6 +31,14 @@ type Config struct {
 	TombstoneLife time.Duration
 	// TombstoneLimit bounds how many are remembered; default 100,000.
 	TombstoneLimit int
+	// Share is what the pods of one client may take together; what it does not name is
+	// not limited.
+	Share corev1.ResourceList
+	// Known tells whether the table holds every pod, without which nobody knows what is
+	// left of a share; required with Share.
+	Known func() bool
+	// ClaimCreated is called for each claim that was made; may be nil.
+	ClaimCreated func()
 }
 
 // Applier creates and deletes pods. It may be used by many goroutines at once.
@@ -56,6 +65,9 @@ func New(config Config) (*Applier, error) {
 	if config.Client == nil || config.Table == nil || len(config.Namespaces) == 0 {
 		return nil, errors.New("apply: client, table and namespaces are required")
 	}
+	if len(config.Share) > 0 && config.Known == nil {
+		return nil, errors.New("apply: a share needs to know whether the table is complete")
+	}
 	if config.Timeout == 0 {
 		config.Timeout = time.Minute
 	}
@@ -64,6 +76,9 @@ func New(config Config) (*Applier, error) {
 	}
 	if config.TombstoneLimit == 0 {
 		config.TombstoneLimit = 100_000
+	}
+	if config.ClaimCreated == nil {
+		config.ClaimCreated = func() {}
 	}
 	return &Applier{
 		config: config, flights: map[table.Key]*flight{},

@@ -21,9 +21,13 @@ import (
 
 // create is the work of one flight.
 func (a *Applier) create(ctx context.Context, key table.Key, namespace string, result translate.Result) (string, error) {
-	held := len(result.ConfigMaps)+len(result.Secrets) > 0
+	if err := a.reserve(key, result.Pod); err != nil {
+		return "", err
+	}
+	held := len(result.ConfigMaps)+len(result.Secrets)+len(result.Claims) > 0
 	pod, err := a.pod(ctx, key, namespace, result.Pod, held)
 	if err != nil {
+		a.unreserve(key, err)
 		return "", err
 	}
 	a.config.Table.Insert(table.Trim(pod), time.Now())
@@ -33,7 +37,11 @@ func (a *Applier) create(ctx context.Context, key table.Key, namespace string, r
 	if gate(pod) < 0 || pod.DeletionTimestamp != nil {
 		return podstate.JobID(pod), nil
 	}
-	if err := a.objects(ctx, pod, result); err != nil {
+	err = a.claims(ctx, pod.Namespace, result.Claims)
+	if err == nil {
+		err = a.objects(ctx, pod, result)
+	}
+	if err != nil {
 		if IsFinal(err) {
 			return "", a.undo(ctx, pod, err)
 		}

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
@@ -21,22 +22,29 @@ const parallelObjects = 8
 type writer[T metav1.Object] struct {
 	kind   string
 	create func(context.Context, T, metav1.CreateOptions) (T, error)
+	update func(context.Context, T, metav1.UpdateOptions) (T, error)
 	read   func(context.Context, string, metav1.GetOptions) (T, error)
 	remove func(context.Context, string, metav1.DeleteOptions) error
+}
+
+func (a *Applier) configMaps(namespace string) writer[*corev1.ConfigMap] {
+	client := a.config.Client.CoreV1().ConfigMaps(namespace)
+	return writer[*corev1.ConfigMap]{
+		kind: "configmap", create: client.Create, update: client.Update, read: client.Get, remove: client.Delete,
+	}
+}
+
+func (a *Applier) secrets(namespace string) writer[*corev1.Secret] {
+	client := a.config.Client.CoreV1().Secrets(namespace)
+	return writer[*corev1.Secret]{
+		kind: "secret", create: client.Create, update: client.Update, read: client.Get, remove: client.Delete,
+	}
 }
 
 // objects creates what the pod references, owned by the pod.
 func (a *Applier) objects(ctx context.Context, pod *corev1.Pod, result translate.Result) error {
 	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}
-	core := a.config.Client.CoreV1()
-	configMaps := writer[*corev1.ConfigMap]{
-		kind: "configmap", create: core.ConfigMaps(pod.Namespace).Create,
-		read: core.ConfigMaps(pod.Namespace).Get, remove: core.ConfigMaps(pod.Namespace).Delete,
-	}
-	secrets := writer[*corev1.Secret]{
-		kind: "secret", create: core.Secrets(pod.Namespace).Create,
-		read: core.Secrets(pod.Namespace).Get, remove: core.Secrets(pod.Namespace).Delete,
-	}
+	configMaps, secrets := a.configMaps(pod.Namespace), a.secrets(pod.Namespace)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelObjects)
 	for _, object := range result.ConfigMaps {
@@ -76,8 +84,13 @@ func (w writer[T]) ensure(ctx context.Context, object T, owner metav1.OwnerRefer
 	if existing.GetLabels()[translate.LabelManagedBy] != translate.ManagedBy {
 		return &ClusterError{Sentence: operation + ": the name is taken by an object that is not the sidecar's"}
 	}
-	uid := existing.GetUID()
-	err = w.remove(ctx, object.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	return w.replace(ctx, object, existing.GetUID())
+}
+
+// replace makes object in place of the existing one with that UID.
+func (w writer[T]) replace(ctx context.Context, object T, uid types.UID) error {
+	operation := "create " + quoted(w.kind, object.GetNamespace(), object.GetName())
+	err := w.remove(ctx, object.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return failure(operation, err)
 	}

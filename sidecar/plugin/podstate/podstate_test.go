@@ -283,7 +283,8 @@ func TestTrue(t *testing.T) {
 		Status: corev1.PodStatus{
 			Phase: corev1.PodFailed, Reason: "Evicted", Message: "disk", PodIP: "10.0.0.1", HostIP: "192.0.2.1", QOSClass: corev1.PodQOSBurstable,
 			StartTime: &now, Conditions: []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
-			ContainerStatuses: []corev1.ContainerStatus{ended("a", 137, "Error")},
+			ContainerStatuses:          []corev1.ContainerStatus{ended("a", 137, "Error")},
+			EphemeralContainerStatuses: []corev1.ContainerStatus{ended("doctor", 4, "Error")},
 		},
 	}
 	assert.Equal(t, interlink.PodStatus{
@@ -292,7 +293,7 @@ func TestTrue(t *testing.T) {
 		Detail: &interlink.PodDetail{
 			Phase: corev1.PodFailed, Reason: "Evicted", Message: "disk", PodIP: "10.0.0.1", HostIP: "192.0.2.1", QOSClass: corev1.PodQOSBurstable,
 			StartTime: &now, Conditions: remote.Status.Conditions, RemoteNamespace: "cms", RemoteName: "p-1", RemoteNode: "node-1",
-			Deleting: true, OriginCluster: "c", OriginNode: "vk",
+			Deleting: true, OriginCluster: "c", OriginNode: "vk", EphemeralContainers: remote.Status.EphemeralContainerStatuses,
 		},
 	}, podstate.True(remote))
 }

@@ -4,8 +4,10 @@ package podstate
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
@@ -29,14 +31,26 @@ func True(pod *corev1.Pod) interlink.PodStatus {
 			HostIP: status.HostIP, HostIPs: status.HostIPs, PodIP: status.PodIP, PodIPs: status.PodIPs,
 			StartTime: status.StartTime, QOSClass: status.QOSClass,
 			RemoteNamespace: pod.Namespace, RemoteName: pod.Name, RemoteNode: pod.Spec.NodeName,
-			Deleting: pod.DeletionTimestamp != nil,
+			EphemeralContainers: status.EphemeralContainerStatuses,
+			Deleting:            pod.DeletionTimestamp != nil,
 			Incomplete: slices.ContainsFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 				return gate.Name == translate.GateObjects
 			}),
 			OriginCluster: pod.Annotations[interlink.AnnotationOriginCluster],
 			OriginNode:    pod.Annotations[interlink.AnnotationOriginNode],
+			Revision:      pod.Annotations[interlink.AnnotationRevision],
+			RefreshAt:     refreshAt(pod),
 		},
 	}
+}
+
+// refreshAt is nil unless the mark says a time.
+func refreshAt(pod *corev1.Pod) *metav1.Time {
+	at, err := time.Parse(time.RFC3339, pod.Annotations[interlink.AnnotationRefreshAt])
+	if err != nil {
+		return nil
+	}
+	return &metav1.Time{Time: at}
 }
 
 func phase(pod *corev1.Pod) corev1.PodPhase {

@@ -37,9 +37,32 @@ func Create(data []byte) (pod *interlink.PluginPod, unknown []string, err error)
 		return nil, nil, ErrMalformed
 	}
 	pod = &interlink.PluginPod{}
-	strict, err := kjson.UnmarshalStrict(data, pod)
-	if err != nil {
+	unknown, err = decode(data, pod)
+	return pod, unknown, err
+}
+
+// Update reads an update of a pod, which has the form of what virtual kubelets send to
+// create one.
+func Update(data []byte) (update *interlink.CreateRequest, unknown []string, err error) {
+	data = bytes.TrimSpace(data)
+	if len(data) == 0 || data[0] != '{' {
 		return nil, nil, ErrMalformed
+	}
+	update = &interlink.CreateRequest{}
+	if unknown, err = decode(data, update); err != nil {
+		return nil, nil, err
+	}
+	if !UsableUID(string(update.Pod.UID)) {
+		return nil, nil, ErrMalformed
+	}
+	return update, unknown, nil
+}
+
+// decode reads a message with a pod; unknown are paths of the pod's spec.
+func decode(data []byte, message any) (unknown []string, err error) {
+	strict, err := kjson.UnmarshalStrict(data, message)
+	if err != nil {
+		return nil, ErrMalformed
 	}
 	for _, problem := range strict {
 		var field kjson.FieldError
@@ -50,7 +73,7 @@ func Create(data []byte) (pod *interlink.PluginPod, unknown []string, err error)
 			unknown = append(unknown, "spec."+path)
 		}
 	}
-	return pod, unknown, nil
+	return unknown, nil
 }
 
 // Pods reads the list of a status request; nothing and null are an empty one.
@@ -73,6 +96,24 @@ func Pod(data []byte) (*corev1.Pod, error) {
 		return nil, ErrMalformed
 	}
 	return &pod, nil
+}
+
+// Ephemeral reads a pod whose ephemeral containers are wanted. unknown are paths of
+// these that this version does not know.
+func Ephemeral(data []byte) (pod *corev1.Pod, unknown []string, err error) {
+	pod = &corev1.Pod{}
+	strict, err := kjson.UnmarshalStrict(data, pod)
+	if err != nil || !UsableUID(string(pod.UID)) {
+		return nil, nil, ErrMalformed
+	}
+	for _, problem := range strict {
+		var field kjson.FieldError
+		if errors.As(problem, &field) && strings.HasPrefix(problem.Error(), "unknown field") &&
+			strings.HasPrefix(field.FieldPath(), "spec.ephemeralContainers") {
+			unknown = append(unknown, field.FieldPath())
+		}
+	}
+	return pod, unknown, nil
 }
 
 // Logs reads a log request.

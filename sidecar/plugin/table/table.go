@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/cloudveneto/caas/internal/interlink"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
@@ -28,9 +29,15 @@ func KeyOf(pod *corev1.Pod) Key {
 // Table holds one record per created pod. Pods that it returns are shared: callers
 // MUST NOT change them.
 type Table struct {
-	mu            sync.RWMutex
-	pods          map[Key]record
+	mu   sync.RWMutex
+	pods map[Key]record
+	// created finds a pod's key by the UID that it has in the target cluster.
+	created       map[types.UID]Key
 	subscriptions map[*Subscription]struct{}
+	// used is what pods and reservations take, by origin.
+	used map[string]corev1.ResourceList
+	// reserved is what pods that are being created will take.
+	reserved map[Key]reservation
 }
 
 type record struct {
@@ -41,7 +48,10 @@ type record struct {
 
 // New returns an empty table.
 func New() *Table {
-	return &Table{pods: map[Key]record{}, subscriptions: map[*Subscription]struct{}{}}
+	return &Table{
+		pods: map[Key]record{}, created: map[types.UID]Key{}, subscriptions: map[*Subscription]struct{}{},
+		used: map[string]corev1.ResourceList{}, reserved: map[Key]reservation{},
+	}
 }
 
 // Lookup returns the created pod of key, or nil.
@@ -49,6 +59,28 @@ func (t *Table) Lookup(key Key) *corev1.Pod {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.pods[key].pod
+}
+
+// Created returns the pod that has a UID in the target cluster, or nil.
+func (t *Table) Created(uid types.UID) *corev1.Pod {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	key, found := t.created[uid]
+	if !found {
+		return nil
+	}
+	return t.pods[key].pod
+}
+
+// set stores a record; the caller holds the lock.
+func (t *Table) set(key Key, next record) {
+	before := t.pods[key].pod
+	if before != nil && before.UID != next.pod.UID {
+		delete(t.created, before.UID)
+	}
+	t.recount(key, before, next.pod)
+	t.pods[key] = next
+	t.created[next.pod.UID] = key
 }
 
 // Len is the number of pods.
@@ -67,7 +99,7 @@ func (t *Table) Insert(pod *corev1.Pod, now time.Time) {
 	if known := t.pods[key].pod; known != nil && known.UID == pod.UID {
 		return
 	}
-	t.pods[key] = record{pod: pod, unseen: now}
+	t.set(key, record{pod: pod, unseen: now})
 	t.announce(key, pod, false)
 }
 
@@ -79,7 +111,7 @@ func (t *Table) Observe(pod *corev1.Pod) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pods[key] = record{pod: pod}
+	t.set(key, record{pod: pod})
 	t.announce(key, pod, false)
 }
 
@@ -93,7 +125,9 @@ func (t *Table) Remove(pod *corev1.Pod) {
 	if known == nil || known.UID != pod.UID {
 		return
 	}
+	t.recount(key, known, nil)
 	delete(t.pods, key)
+	delete(t.created, pod.UID)
 	t.announce(key, pod, true)
 }
 

@@ -50,8 +50,22 @@ func TestRemoveLeavesANewerPod(t *testing.T) {
 	pods.Observe(pod("u", "new", "vk1"))
 	pods.Remove(pod("u", "old", "vk1"))
 	assert.Equal(t, 1, pods.Len())
+	assert.NotNil(t, pods.Created("new"))
 	pods.Remove(pod("u", "new", "vk1"))
 	assert.Zero(t, pods.Len())
+	assert.Nil(t, pods.Created("new"))
+}
+
+func TestCreatedFollowsTheNewerPod(t *testing.T) {
+	t.Parallel()
+	pods := table.New()
+	pods.Observe(pod("u", "old", "vk1"))
+	pods.Observe(pod("u", "new", "vk1"))
+	assert.Nil(t, pods.Created("old"), "another pod has its place")
+	require.NotNil(t, pods.Created("new"))
+	assert.Equal(t, "u", pods.Created("new").Labels[translate.LabelUID])
+	pods.Remove(pod("u", "old", "vk1"))
+	assert.NotNil(t, pods.Created("new"))
 }
 
 func TestSubscription(t *testing.T) {
@@ -137,11 +151,13 @@ func TestTrimKeepsLittle(t *testing.T) {
 	full.Spec.Containers = []corev1.Container{{Name: "a", Env: []corev1.EnvVar{{Name: "SECRET", Value: "x"}}}}
 	full.Spec.Volumes = []corev1.Volume{{Name: "v"}}
 	full.Status.Phase = corev1.PodRunning
+	full.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "doctor"}}
 	trimmed := table.Trim(full)
 	assert.Empty(t, trimmed.ManagedFields)
 	assert.NotContains(t, trimmed.Annotations, translate.AnnotationReport)
 	assert.Empty(t, trimmed.Spec.Volumes)
 	assert.Empty(t, trimmed.Spec.Containers[0].Env)
 	assert.Equal(t, corev1.PodRunning, trimmed.Status.Phase)
+	assert.Len(t, trimmed.Status.EphemeralContainerStatuses, 1)
 	assert.Equal(t, table.KeyOf(full), table.KeyOf(trimmed))
 }

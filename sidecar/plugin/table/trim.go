@@ -3,6 +3,8 @@
 package table
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -13,14 +15,20 @@ import (
 // Trim returns what the sidecar needs of a created pod: identity, placement,
 // requests and status. The rest of a pod is most of its size.
 func Trim(pod *corev1.Pod) *corev1.Pod {
+	labels := pick(pod.Labels, translate.LabelManagedBy, translate.LabelUID, translate.LabelOrigin)
+	for key, value := range pod.Labels {
+		if strings.HasPrefix(key, translate.LabelClaimPrefix) {
+			labels[key] = value
+		}
+	}
 	trimmed := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 			CreationTimestamp: pod.CreationTimestamp, DeletionTimestamp: pod.DeletionTimestamp,
 			DeletionGracePeriodSeconds: pod.DeletionGracePeriodSeconds,
-			Labels:                     pick(pod.Labels, translate.LabelManagedBy, translate.LabelUID, translate.LabelOrigin),
+			Labels:                     labels,
 			Annotations: pick(pod.Annotations, interlink.AnnotationOriginCluster, interlink.AnnotationOriginNode,
-				translate.AnnotationNamespace, translate.AnnotationName),
+				translate.AnnotationNamespace, translate.AnnotationName, interlink.AnnotationRevision, interlink.AnnotationRefreshAt),
 		},
 		Spec: corev1.PodSpec{
 			NodeName: pod.Spec.NodeName, RestartPolicy: pod.Spec.RestartPolicy, SchedulingGates: pod.Spec.SchedulingGates,
@@ -29,7 +37,9 @@ func Trim(pod *corev1.Pod) *corev1.Pod {
 		},
 		Status: pod.Status,
 	}
-	trimmed.Status.EphemeralContainerStatuses = nil
+	if pod.Spec.Resources != nil {
+		trimmed.Spec.Resources = &corev1.ResourceRequirements{Requests: pod.Spec.Resources.Requests}
+	}
 	return trimmed
 }
 

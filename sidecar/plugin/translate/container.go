@@ -23,7 +23,7 @@ func (t *translation) containers(path string, from []corev1.Container) []corev1.
 func (t *translation) container(at string, from *corev1.Container) corev1.Container {
 	return corev1.Container{
 		Name:                     from.Name,
-		Image:                    from.Image,
+		Image:                    t.image(at+".image", from.Image),
 		Command:                  from.Command,
 		Args:                     from.Args,
 		WorkingDir:               from.WorkingDir,
@@ -34,7 +34,7 @@ func (t *translation) container(at string, from *corev1.Container) corev1.Contai
 		ResizePolicy:             from.ResizePolicy,
 		RestartPolicy:            from.RestartPolicy,
 		RestartPolicyRules:       from.RestartPolicyRules,
-		VolumeMounts:             from.VolumeMounts,
+		VolumeMounts:             t.mounts(at, from.VolumeMounts),
 		VolumeDevices:            from.VolumeDevices,
 		LivenessProbe:            from.LivenessProbe,
 		ReadinessProbe:           from.ReadinessProbe,
@@ -63,32 +63,6 @@ func (t *translation) ports(at string, from []corev1.ContainerPort) []corev1.Con
 		if from[i].HostIP != "" {
 			from[i].HostIP = ""
 			t.dropped(field+".hostIP", "has no meaning without hostPort")
-		}
-	}
-	return from
-}
-
-func (t *translation) security(at string, from *corev1.SecurityContext) *corev1.SecurityContext {
-	if from == nil {
-		return nil
-	}
-	if from.Privileged != nil && *from.Privileged && !t.policy.AllowPrivileged {
-		t.refuse(Problem{
-			Field: at + ".securityContext.privileged", Value: "true",
-			Rule:   "the site does not run privileged containers of other clusters",
-			Remedy: "remove it, or ask the site for policy.allowPrivileged",
-		})
-	}
-	if from.Capabilities == nil {
-		return from
-	}
-	for _, capability := range from.Capabilities.Add {
-		if slices.Contains(t.policy.RefusedCapabilities, capability) {
-			t.refuse(Problem{
-				Field: at + ".securityContext.capabilities.add", Value: string(capability),
-				Rule:   "the site refuses this capability (policy.refusedCapabilities)",
-				Remedy: "remove it",
-			})
 		}
 	}
 	return from

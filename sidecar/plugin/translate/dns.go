@@ -3,7 +3,9 @@
 package translate
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -20,6 +22,9 @@ const (
 // policy knows it: the names of the origin's Services resolve nowhere else.
 func (t *translation) dns(from *corev1.PodSpec) (corev1.DNSPolicy, *corev1.PodDNSConfig) {
 	policy := from.DNSPolicy
+	if policy == corev1.DNSClusterFirstWithHostNet {
+		t.mapped("spec.dnsPolicy", string(corev1.DNSClusterFirst)+": the pod is not on the node's network")
+	}
 	if policy == corev1.DNSClusterFirstWithHostNet || policy == "" {
 		policy = corev1.DNSClusterFirst
 	}
@@ -44,6 +49,10 @@ func (t *translation) dns(from *corev1.PodSpec) (corev1.DNSPolicy, *corev1.PodDN
 		config.Nameservers = cut(append(config.Nameservers, from.DNSConfig.Nameservers...), maxNameservers)
 		config.Searches = cut(append(config.Searches, from.DNSConfig.Searches...), maxSearches)
 		config.Options = mergeOptions(config.Options, from.DNSConfig.Options)
+		left := beyond(from.DNSConfig.Nameservers, config.Nameservers)
+		t.dropIf(len(left) > 0, "spec.dnsConfig.nameservers", fmt.Sprintf("beyond the limit of %d: %s", maxNameservers, strings.Join(left, ", ")))
+		left = beyond(from.DNSConfig.Searches, config.Searches)
+		t.dropIf(len(left) > 0, "spec.dnsConfig.searches", fmt.Sprintf("beyond the limit of %d: %s", maxSearches, strings.Join(left, ", ")))
 	}
 	t.mapped("spec.dnsPolicy", "uses the origin cluster's DNS")
 	return corev1.DNSNone, config

@@ -31,11 +31,11 @@ func PodFields() map[string]Class {
 		"volumes": Mapped, "initContainers": Mapped, "containers": Mapped, "ephemeralContainers": Dropped,
 		"restartPolicy": Kept, "terminationGracePeriodSeconds": Kept, "activeDeadlineSeconds": Kept,
 		"dnsPolicy": Mapped, "dnsConfig": Mapped, "hostAliases": Kept,
-		"nodeSelector": Mapped, "serviceAccountName": Mapped, "serviceAccount": Mapped,
-		"automountServiceAccountToken": Mapped, "nodeName": Dropped,
+		"nodeSelector": Mapped, "serviceAccountName": Dropped, "serviceAccount": Dropped,
+		"automountServiceAccountToken": Mapped, "nodeName": Mapped,
 		"hostNetwork": Refused, "hostPID": Refused, "hostIPC": Refused,
 		"shareProcessNamespace": Kept, "securityContext": Kept, "imagePullSecrets": Mapped,
-		"hostname": Mapped, "subdomain": Kept, "setHostnameAsFQDN": Kept, "hostnameOverride": Kept,
+		"hostname": Kept, "subdomain": Kept, "setHostnameAsFQDN": Kept, "hostnameOverride": Kept,
 		"affinity": Mapped, "schedulerName": Dropped, "tolerations": Mapped,
 		"priorityClassName": Mapped, "priority": Dropped, "preemptionPolicy": Dropped,
 		"readinessGates": Dropped, "runtimeClassName": Mapped, "enableServiceLinks": Mapped,
@@ -54,7 +54,7 @@ func ContainerFields() map[string]Class {
 		"volumeMounts": Kept, "volumeDevices": Kept,
 		"livenessProbe": Kept, "readinessProbe": Kept, "startupProbe": Kept, "lifecycle": Kept,
 		"terminationMessagePath": Kept, "terminationMessagePolicy": Kept, "imagePullPolicy": Kept,
-		"securityContext": Mapped, "stdin": Kept, "stdinOnce": Kept, "tty": Kept,
+		"securityContext": Kept, "stdin": Kept, "stdinOnce": Kept, "tty": Kept,
 	}
 }
 

@@ -26,6 +26,11 @@ var update = flag.Bool("update", false, "write the golden files")
 // with what was reviewed before.
 func TestGolden(t *testing.T) {
 	t.Parallel()
+	site := &translate.Policy{}
+	content, err := os.ReadFile("testdata/site.yaml")
+	require.NoError(t, err)
+	require.NoError(t, yaml.UnmarshalStrict(content, site))
+	require.NoError(t, site.Validate("site"))
 	policy := &translate.Policy{
 		Volumes: []translate.VolumeRule{{
 			Match:  translate.VolumeMatch{Kind: "persistentVolumeClaim", Name: "data"},
@@ -33,17 +38,25 @@ func TestGolden(t *testing.T) {
 		}},
 		DNS: map[string]translate.ClusterDNS{"*": {Nameservers: []string{"10.96.0.10"}}},
 	}
-	for _, name := range []string{"create-full", "create-minimal"} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name, golden string
+		policy       *translate.Policy
+	}{
+		{"create-full", "create-full", policy},
+		{"create-minimal", "create-minimal", policy},
+		{"create-full", "create-full-site", site},
+		{"create-claims", "create-claims-site", site},
+	} {
+		t.Run(test.golden, func(t *testing.T) {
 			t.Parallel()
-			content, err := os.ReadFile(filepath.Join("../../../internal/interlink/testdata/plugin", name+".http"))
+			content, err := os.ReadFile(filepath.Join("../../../internal/interlink/testdata/plugin", test.name+".http"))
 			require.NoError(t, err)
 			_, body, _ := bytes.Cut(content, []byte("\n\n"))
 			var wire interlink.PluginPod
 			require.NoError(t, json.Unmarshal(body, &wire))
-			got, err := yaml.Marshal(translated(t, translate.FromWire("alice", &wire), policy))
+			got, err := yaml.Marshal(translated(t, translate.FromWire("alice", &wire), test.policy))
 			require.NoError(t, err)
-			golden := filepath.Join("testdata", name+".golden.yaml")
+			golden := filepath.Join("testdata", test.golden+".golden.yaml")
 			if *update {
 				require.NoError(t, os.MkdirAll("testdata", 0o750))
 				require.NoError(t, os.WriteFile(golden, got, 0o600))

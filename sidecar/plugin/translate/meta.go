@@ -11,7 +11,10 @@ import (
 )
 
 // maxAnnotations is the API's limit of 256 KiB less what the sidecar adds.
-const maxAnnotations = 256<<10 - maxReport - 4<<10
+const maxAnnotations = 256<<10 - maxReport - 12<<10
+
+// maxMark bounds a mark of the sender; ours are much shorter.
+const maxMark = 128
 
 // metadata returns the labels and annotations of the created pod.
 func (t *translation) metadata(origin, cluster string) (labels, annotations map[string]string) {
@@ -19,7 +22,7 @@ func (t *translation) metadata(origin, cluster string) (labels, annotations map[
 	for _, key := range slices.Sorted(maps.Keys(t.pod.Labels)) {
 		remote := remoteLabelKey(key)
 		if _, taken := labels[remote]; taken {
-			remote = labelPrefix + "x_" + digest(key)
+			remote = LabelPrefix + "x_" + digest(key)
 		}
 		labels[remote] = t.pod.Labels[key]
 	}
@@ -29,9 +32,14 @@ func (t *translation) metadata(origin, cluster string) (labels, annotations map[
 		AnnotationNamespace:               t.pod.Namespace,
 		AnnotationName:                    t.pod.Name,
 	}
+	for _, mark := range []string{interlink.AnnotationRevision, interlink.AnnotationRefreshAt} {
+		if value := t.pod.Annotations[mark]; value != "" && len(value) <= maxMark {
+			annotations[mark] = value
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(t.pod.Annotations)) {
 		switch {
-		case ownAnnotation(key):
+		case ownAnnotation(key), t.stripped[key]:
 		case foreignAnnotation(key):
 			t.dropped("metadata.annotations["+key+"]", "has no meaning in the target cluster")
 		default:
@@ -48,7 +56,7 @@ func (t *translation) metadata(origin, cluster string) (labels, annotations map[
 func (t *translation) fit(annotations map[string]string) {
 	size := 0
 	for key, value := range annotations {
-		size += len(key) + len(value)
+		size += 2*len(key) + len(value) // the key stands in AnnotationApplied, too
 	}
 	for size > maxAnnotations {
 		largest := ""
@@ -60,7 +68,7 @@ func (t *translation) fit(annotations map[string]string) {
 		if largest == "" {
 			return
 		}
-		size -= len(largest) + len(annotations[largest])
+		size -= 2*len(largest) + len(annotations[largest])
 		delete(annotations, largest)
 		t.dropped("metadata.annotations["+largest+"]", "all annotations together are too large")
 	}

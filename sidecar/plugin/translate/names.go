@@ -18,14 +18,28 @@ const (
 	LabelUID = "offload.infn.it/uid"
 	// LabelOrigin is OriginLabel of the client that created the pod.
 	LabelOrigin = "offload.infn.it/origin"
-	// labelPrefix carries the origin's labels, so that no controller and no Service
+	// LabelPrefix carries the origin's labels, so that no controller and no Service
 	// of the target cluster adopts the pod.
-	labelPrefix = "labels.offload.infn.it/"
+	LabelPrefix = "labels.offload.infn.it/"
 
 	AnnotationNamespace = "offload.infn.it/namespace"
 	AnnotationName      = "offload.infn.it/name"
 	AnnotationSpecHash  = "offload.infn.it/spec-hash"
 	AnnotationReport    = "offload.infn.it/report"
+	// AnnotationApplied is what an update has to compare with, see Applied.
+	AnnotationApplied = "offload.infn.it/applied"
+	// LabelClaim, on a created claim, is the identity of the origin's claim.
+	LabelClaim = "offload.infn.it/claim"
+	// LabelClaimPrefix stands before such an identity in a label of each pod that uses the
+	// created claim; the label's value is the claim's name.
+	LabelClaimPrefix = "claims.offload.infn.it/"
+	// LabelRetention, on a created claim, is its Retention.
+	LabelRetention = "offload.infn.it/retention"
+	// AnnotationGrace, on a created claim, is how long it stays without a pod that uses it.
+	AnnotationGrace = "offload.infn.it/grace"
+	// AnnotationUnusedSince, on a created claim, is since when no pod uses it.
+	AnnotationUnusedSince = "offload.infn.it/unused-since"
+
 	// AnnotationPolicy chooses between private and shared nodes of the target cluster.
 	AnnotationPolicy = "osn.infn.it/policy"
 
@@ -107,5 +121,5 @@ func remoteLabelKey(key string) string {
 	if len(name) > maxName {
 		name = name[:maxName-hashSize-1] + "_" + digest(key)
 	}
-	return labelPrefix + name
+	return LabelPrefix + name
 }

@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/cloudveneto/caas/internal/interlink"
 )
 
 // supply holds the objects of a request by name.
@@ -16,6 +18,8 @@ type supply struct {
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
 	projected  map[string]*corev1.ConfigMap
+	// claims are what the origin knows of its claims, if it tells.
+	claims map[string]*interlink.Claim
 }
 
 // collect indexes a request's objects. Objects of another namespace than the
@@ -25,6 +29,7 @@ func collect(request *Request) supply {
 		configMaps: map[string]*corev1.ConfigMap{},
 		secrets:    map[string]*corev1.Secret{},
 		projected:  map[string]*corev1.ConfigMap{},
+		claims:     map[string]*interlink.Claim{},
 	}
 	own := func(namespace string) bool { return namespace == "" || namespace == request.Pod.Namespace }
 	for i := range request.ConfigMaps {
@@ -40,6 +45,9 @@ func collect(request *Request) supply {
 	for i := range request.Projected {
 		s.projected[request.Projected[i].Name] = &request.Projected[i]
 	}
+	for i := range request.Claims {
+		s.claims[request.Claims[i].Name] = &request.Claims[i]
+	}
 	return s
 }
 
@@ -47,6 +55,24 @@ func collect(request *Request) supply {
 type created struct {
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]*corev1.Secret
+	claims     map[string]*corev1.PersistentVolumeClaim
+}
+
+func (c *created) addClaim(claim *corev1.PersistentVolumeClaim) {
+	if c.claims == nil {
+		c.claims = map[string]*corev1.PersistentVolumeClaim{}
+	}
+	c.claims[claim.Name] = claim
+}
+
+// claimList lists the claims by name and labels the pod with them.
+func (c *created) claimList(pod map[string]string) []*corev1.PersistentVolumeClaim {
+	var claims []*corev1.PersistentVolumeClaim
+	for name, claim := range sorted(c.claims) {
+		pod[LabelClaimPrefix+claim.Labels[LabelClaim]] = name
+		claims = append(claims, claim)
+	}
+	return claims
 }
 
 func (c *created) objects(labels map[string]string) ([]*corev1.ConfigMap, []*corev1.Secret) {
@@ -132,7 +158,7 @@ func (t *translation) secretType(name string, from corev1.SecretType) corev1.Sec
 }
 
 func (t *translation) absent(kind, name string, optional bool, at string) {
-	if optional {
+	if optional || t.update {
 		return
 	}
 	entry := fmt.Sprintf("%s %s/%s (%s)", kind, t.pod.Namespace, name, at)

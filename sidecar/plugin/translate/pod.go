@@ -23,6 +23,8 @@ type Request struct {
 	Secrets    []corev1.Secret
 	// Projected holds the files of projected and downwardAPI volumes, by volume name.
 	Projected []corev1.ConfigMap
+	// Claims are what the origin knows of the pod's claims, if it tells.
+	Claims []interlink.Claim
 	// Unknown are paths of fields in the pod's JSON that this version does not know.
 	Unknown []string
 }
@@ -33,7 +35,9 @@ type Result struct {
 	Pod        *corev1.Pod
 	ConfigMaps []*corev1.ConfigMap
 	Secrets    []*corev1.Secret
-	Report     Report
+	// Claims are shared with other pods, and outlive this one.
+	Claims []*corev1.PersistentVolumeClaim
+	Report Report
 }
 
 // FromWire collects what a plugin request holds.
@@ -48,6 +52,7 @@ func FromWire(client string, wire *interlink.PluginPod) Request {
 		request.ConfigMaps = append(request.ConfigMaps, wire.Referenced.ConfigMaps...)
 		request.Secrets = append(request.Secrets, wire.Referenced.Secrets...)
 		request.Projected = append(request.Projected, wire.Referenced.ProjectedVolumes...)
+		request.Claims = wire.Referenced.Claims
 	}
 	return request
 }
@@ -57,6 +62,8 @@ type translation struct {
 	request *Request
 	policy  *Policy
 	pod     *corev1.Pod
+	// origin is OriginLabel of the client.
+	origin string
 	// identity makes names of created objects unique.
 	identity string
 	supplied supply
@@ -64,22 +71,20 @@ type translation struct {
 	report   Report
 	problems []Problem
 	missing  []string
+	// update: what is missing stays as it is.
+	update bool
+	// stripped are annotations that the policy leaves out.
+	stripped map[string]bool
 }
 
 // Pod translates one pod. The error is a *RefusalError when the pod can never run as
 // it is specified, and a *MissingError when objects were not supplied with it.
 func Pod(request Request, policy *Policy) (Result, error) {
-	pod := request.Pod
-	t := &translation{request: &request, policy: policy, pod: pod}
-	if problem := identityProblem(pod); problem != nil {
+	if problem := identityProblem(request.Pod); problem != nil {
 		return Result{}, &RefusalError{Problems: []Problem{*problem}}
 	}
-	origin := OriginLabel(request.Client)
-	cluster := pod.Annotations[interlink.AnnotationOriginCluster]
-	name := RemoteName(origin, cluster, pod.Namespace, pod.Name, string(pod.UID))
-	t.identity = digest(origin, cluster, pod.Namespace, pod.Name, string(pod.UID))
-	t.supplied = collect(&request)
-	t.unclassified(&pod.Spec)
+	t := begin(&request, policy)
+	t.unclassified(&t.pod.Spec)
 	spec := t.spec()
 	if len(t.problems) > 0 {
 		return Result{}, &RefusalError{Problems: t.problems}
@@ -87,19 +92,42 @@ func Pod(request Request, policy *Policy) (Result, error) {
 	if len(t.missing) > 0 {
 		return Result{}, &MissingError{Objects: t.missing}
 	}
-	hash, err := specHash(&pod.Spec)
+	return t.result(spec)
+}
+
+// begin starts the translation of a pod with a usable identity.
+func begin(request *Request, policy *Policy) *translation {
+	pod := request.Pod
+	t := &translation{request: request, policy: policy, pod: pod, origin: OriginLabel(request.Client)}
+	t.identity = digest(t.origin, t.cluster(), pod.Namespace, pod.Name, string(pod.UID))
+	t.supplied, t.stripped = collect(request), map[string]bool{}
+	return t
+}
+
+func (t *translation) cluster() string { return t.pod.Annotations[interlink.AnnotationOriginCluster] }
+
+// result puts together what was translated.
+func (t *translation) result(spec corev1.PodSpec) (Result, error) {
+	hash, err := specHash(&t.pod.Spec)
 	if err != nil {
 		return Result{}, err
 	}
-	labels, annotations := t.metadata(origin, cluster)
+	labels, annotations := t.metadata(t.origin, t.cluster())
 	annotations[AnnotationSpecHash] = hash
 	annotations[AnnotationReport] = t.report.Annotation()
+	annotations[AnnotationApplied] = t.applied(annotations).annotation()
 	remote := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations},
-		Spec:       spec,
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   RemoteName(t.origin, t.cluster(), t.pod.Namespace, t.pod.Name, string(t.pod.UID)),
+			Labels: labels, Annotations: annotations,
+		},
+		Spec: spec,
 	}
 	result := Result{Pod: remote, Report: t.report}
 	result.ConfigMaps, result.Secrets = t.created.objects(objectLabels(labels))
+	if !t.update { // a pod keeps the volumes that it has
+		result.Claims = t.created.claimList(labels)
+	}
 	return result, nil
 }
 

@@ -179,6 +179,25 @@ func TestPlacementFollowsThePolicy(t *testing.T) {
 	assert.Nil(t, bare.Affinity.PodAffinity)
 }
 
+// A pod that has chosen the virtual node by one of the values that it tells gets a node with that value.
+func TestChosenValueOfALabel(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "accelerator.offload.infn.it/NVIDIA-A100", translate.ValueLabel("accelerator", "NVIDIA-A100"))
+	assert.Equal(t, "gpu-product.nvidia.com.offload.infn.it/A100", translate.ValueLabel("nvidia.com/gpu_Product", "A100"))
+	assert.Empty(t, translate.ValueLabel("accelerator", ""), "no name")
+	r := request(func(pod *corev1.Pod) {
+		pod.Spec.NodeSelector = map[string]string{
+			translate.ValueLabel("accelerator", "NVIDIA-A100"): "true", translate.ValueLabel("other", "x"): "true",
+			translate.ValueLabel("zone", "x"): "false",
+		}
+	})
+	result := translated(t, r, &translate.Policy{KeepNodeSelectorKeys: []string{"accelerator", "zone"}})
+	assert.Equal(t, map[string]string{"accelerator": "NVIDIA-A100"}, result.Pod.Spec.NodeSelector)
+	assert.Contains(t, reported(result.Report, translate.ActionMapped), "spec.nodeSelector")
+	assert.Contains(t, reported(result.Report, translate.ActionDropped), "spec.nodeSelector", "what is not kept")
+	assert.Empty(t, translated(t, r, &translate.Policy{}).Pod.Spec.NodeSelector)
+}
+
 func TestDNS(t *testing.T) {
 	t.Parallel()
 	policy := &translate.Policy{DNS: map[string]translate.ClusterDNS{"c1": {Nameservers: []string{"10.96.0.10"}, Domain: "origin.local"}}}

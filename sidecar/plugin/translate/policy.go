@@ -3,15 +3,9 @@
 package translate
 
 import (
-	"errors"
-	"fmt"
-	"net/netip"
-	"path"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Policy is what a site decides about offloaded pods. Its zero value is usable:
@@ -36,16 +30,24 @@ type Policy struct {
 	RuntimeClasses  map[string]string `json:"runtimeClasses,omitempty"`
 	// AllowPrivileged lets privileged containers pass.
 	AllowPrivileged bool `json:"allowPrivileged,omitempty"`
-	// RefusedCapabilities may not be added by a container, for instance SYS_ADMIN.
+	// RefusedCapabilities may not be added by a container, for instance SYS_ADMIN; with
+	// any, ALL is refused, too.
 	RefusedCapabilities []corev1.Capability `json:"refusedCapabilities,omitempty"`
+	// Security allows, strips or refuses settings of security contexts; the first match
+	// holds, and what nothing matches is kept.
+	Security []SecurityRule `json:"security,omitempty"`
+	// Images puts other images in place of those that pods name; the first match holds.
+	Images []ImageRule `json:"images,omitempty"`
 	// DNS names the origin clusters' DNS servers by cluster id; "*" is any other cluster.
 	DNS map[string]ClusterDNS `json:"dns,omitempty"`
 }
 
-// VolumeRule maps one kind of volume to a volume of the target cluster.
+// VolumeRule maps one kind of volume to a volume of the target cluster: either to
+// Target, or to a claim that is made for it.
 type VolumeRule struct {
 	Match  VolumeMatch         `json:"match"`
 	Target corev1.VolumeSource `json:"target"`
+	Claim  *ClaimRule          `json:"claim,omitempty"`
 }
 
 // VolumeMatch selects volumes; empty fields match anything, others are glob
@@ -63,7 +65,8 @@ type VolumeMatch struct {
 	Server string `json:"server,omitempty"`
 	// Driver is a CSI driver.
 	Driver string `json:"driver,omitempty"`
-	// StorageClass is that of a generic ephemeral volume.
+	// StorageClass is that of a generic ephemeral volume, or of a claim whose virtual
+	// kubelet tells it; without that a rule with a storage class does not match.
 	StorageClass string `json:"storageClass,omitempty"`
 	// Image is the reference of an image volume.
 	Image string `json:"image,omitempty"`
@@ -76,71 +79,14 @@ type ClusterDNS struct {
 	Domain string `json:"domain,omitempty"`
 }
 
-// Validate reports all problems of the policy at once; prefix is where it stands
-// in its file.
-func (p *Policy) Validate(prefix string) error {
-	var problems []error
-	for i, rule := range p.Volumes {
-		problems = append(problems, rule.validate(fmt.Sprintf("%s.volumes[%d]", prefix, i)))
-	}
-	for from, to := range p.Resources {
-		for _, name := range []corev1.ResourceName{from, to} {
-			if issues := validation.IsQualifiedName(string(name)); len(issues) > 0 {
-				problems = append(problems, fmt.Errorf("%s.resources: %q: %s", prefix, name, issues[0]))
-			}
-		}
-	}
-	for key, value := range p.NodeSelector {
-		if issues := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); len(issues) > 0 {
-			problems = append(problems, fmt.Errorf("%s.nodeSelector: %q=%q: %s", prefix, key, value, issues[0]))
-		}
-	}
-	for key := range p.Annotations {
-		if issues := validation.IsQualifiedName(strings.ToLower(key)); len(issues) > 0 {
-			problems = append(problems, fmt.Errorf("%s.annotations: %q: %s", prefix, key, issues[0]))
-		} else if ownAnnotation(key) {
-			problems = append(problems, fmt.Errorf("%s.annotations: %q: is the sidecar's own, by which it knows its pods again", prefix, key))
-		}
-	}
-	for cluster, dns := range p.DNS {
-		problems = append(problems, dns.validate(fmt.Sprintf("%s.dns[%s]", prefix, cluster)))
-	}
-	return errors.Join(problems...)
+// MakesClaims tells whether claims are made in the target cluster.
+func (p *Policy) MakesClaims() bool {
+	return slices.ContainsFunc(p.Volumes, func(rule VolumeRule) bool { return rule.Claim != nil })
 }
 
-func (d ClusterDNS) validate(at string) error {
-	var problems []error
-	if len(d.Nameservers) == 0 || len(d.Nameservers) > 3 {
-		problems = append(problems, fmt.Errorf("%s.nameservers: %d given, want one to three", at, len(d.Nameservers)))
-	}
-	for _, server := range d.Nameservers {
-		if _, err := netip.ParseAddr(server); err != nil {
-			problems = append(problems, fmt.Errorf("%s.nameservers: %q is no IP address", at, server))
-		}
-	}
-	if d.Domain != "" && len(validation.IsDNS1123Subdomain(d.Domain)) > 0 {
-		problems = append(problems, fmt.Errorf("%s.domain: %q is no DNS name", at, d.Domain))
-	}
-	return errors.Join(problems...)
-}
-
-func (r *VolumeRule) validate(at string) error {
-	var problems []error
-	if !slices.Contains(refusedVolumes(), r.Match.Kind) {
-		problems = append(problems, fmt.Errorf("%s.match.kind: %q is no volume source that can be mapped (for instance persistentVolumeClaim, hostPath, nfs, csi, ephemeral)", at, r.Match.Kind))
-	}
-	for _, pattern := range []string{
-		r.Match.Namespace, r.Match.Name, r.Match.Path, r.Match.Server,
-		r.Match.Driver, r.Match.StorageClass, r.Match.Image,
-	} {
-		if _, err := path.Match(pattern, ""); err != nil {
-			problems = append(problems, fmt.Errorf("%s.match: pattern %q: %w", at, pattern, err))
-		}
-	}
-	set := setFields(&r.Target)
-	allowed := []string{"persistentVolumeClaim", "hostPath", "csi", "nfs", "emptyDir", "image", "ephemeral"}
-	if len(set) != 1 || !slices.Contains(allowed, set[0]) {
-		problems = append(problems, fmt.Errorf("%s.target: %v given, want exactly one of %v", at, set, allowed))
-	}
-	return errors.Join(problems...)
+// AsksAboutClaims tells whether it matters what an origin knows of its claims.
+func (p *Policy) AsksAboutClaims() bool {
+	return slices.ContainsFunc(p.Volumes, func(rule VolumeRule) bool {
+		return rule.Claim != nil || (rule.Match.Kind == kindClaim && rule.Match.StorageClass != "")
+	})
 }

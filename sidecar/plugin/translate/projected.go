@@ -3,7 +3,6 @@
 package translate
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -32,17 +31,37 @@ func (t *translation) projected(at string, volume *corev1.Volume) corev1.VolumeS
 	source := &corev1.SecretVolumeSource{SecretName: name, DefaultMode: defaultMode(volume)}
 	modes := fileModes(volume)
 	content := contents(files)
-	for i, path := range slices.Sorted(maps.Keys(content)) {
-		key := path
-		if len(validation.IsConfigMapKey(path)) > 0 {
-			key = fmt.Sprintf("file-%d-%s", i, digest(path))
-		}
+	asItIs := keysOnly(content) && len(modes) == 0
+	for _, path := range slices.Sorted(maps.Keys(content)) {
+		key := fileKey(path)
 		secret.Data[key] = content[path]
-		source.Items = append(source.Items, corev1.KeyToPath{Key: key, Path: path, Mode: modes[path]})
+		if !asItIs {
+			source.Items = append(source.Items, corev1.KeyToPath{Key: key, Path: path, Mode: modes[path]})
+		}
 	}
 	t.created.addSecret(secret)
 	t.mapped(at, "files of the origin in a Secret")
 	return corev1.VolumeSource{Secret: source}
+}
+
+// keysOnly tells that the files can be the keys of a Secret. Its volume then needs no
+// list of them, so that files can come and go while the pod lives.
+func keysOnly(content map[string][]byte) bool {
+	for path := range content {
+		if fileKey(path) != path {
+			return false
+		}
+	}
+	return true
+}
+
+// fileKey is the key of a file. It depends on nothing but the file's path, or an update
+// would rename it.
+func fileKey(path string) string {
+	if len(validation.IsConfigMapKey(path)) > 0 {
+		return "file-" + digest(path)
+	}
+	return path
 }
 
 func contents(files *corev1.ConfigMap) map[string][]byte {
@@ -64,14 +83,19 @@ func defaultMode(volume *corev1.Volume) *int32 {
 // fileModes are the modes that the volume's sources give to single files.
 func fileModes(volume *corev1.Volume) map[string]*int32 {
 	modes := map[string]*int32{}
+	set := func(path string, mode *int32) {
+		if mode != nil {
+			modes[path] = mode
+		}
+	}
 	byKey := func(items []corev1.KeyToPath) {
 		for _, item := range items {
-			modes[item.Path] = item.Mode
+			set(item.Path, item.Mode)
 		}
 	}
 	byField := func(items []corev1.DownwardAPIVolumeFile) {
 		for i := range items {
-			modes[items[i].Path] = items[i].Mode
+			set(items[i].Path, items[i].Mode)
 		}
 	}
 	if volume.DownwardAPI != nil {

@@ -16,6 +16,7 @@ import (
 func (t *translation) spec() corev1.PodSpec {
 	from := t.pod.Spec.DeepCopy()
 	t.refuseHost(from)
+	t.dropMetadata()
 	t.dropClusterLocal(from)
 	none := false
 	spec := corev1.PodSpec{
@@ -23,13 +24,13 @@ func (t *translation) spec() corev1.PodSpec {
 		TerminationGracePeriodSeconds: from.TerminationGracePeriodSeconds,
 		ActiveDeadlineSeconds:         from.ActiveDeadlineSeconds,
 		ShareProcessNamespace:         from.ShareProcessNamespace,
-		SecurityContext:               from.SecurityContext,
+		SecurityContext:               t.podSecurity(from.SecurityContext),
 		Subdomain:                     from.Subdomain,
 		SetHostnameAsFQDN:             from.SetHostnameAsFQDN,
 		HostnameOverride:              from.HostnameOverride,
 		HostAliases:                   from.HostAliases,
 		OS:                            from.OS,
-		HostUsers:                     from.HostUsers,
+		HostUsers:                     t.hostUsers(from.HostUsers),
 		AutomountServiceAccountToken:  &none,
 		EnableServiceLinks:            &none,
 		Hostname:                      t.hostname(),
@@ -91,7 +92,7 @@ func (t *translation) dropClusterLocal(from *corev1.PodSpec) {
 	for _, field := range []string{"schedulingGroup", "evictionResponders"} {
 		t.dropIf(slices.Contains(set, field), "spec."+field, "belongs to the origin cluster's controllers")
 	}
-	t.dropIf(from.ServiceAccountName != "" && from.ServiceAccountName != "default", "spec.serviceAccountName", from.ServiceAccountName)
+	t.accounts(from)
 }
 
 func (t *translation) dropIf(set bool, field, detail string) {
@@ -129,9 +130,19 @@ func (t *translation) nodeSelector(from *corev1.PodSpec) map[string]string {
 			selector[key] = value
 		}
 	}
-	if left := len(from.NodeSelector) - len(selector); left > 0 {
-		t.dropped("spec.nodeSelector", fmt.Sprintf("%d of %d keys name labels of the origin's nodes", left, len(from.NodeSelector)))
+	kept := slices.Collect(maps.Keys(selector))
+	for _, key := range slices.Sorted(maps.Keys(from.NodeSelector)) {
+		if theirs, wanted, ok := labelOfValue(keep, key, from.NodeSelector[key]); ok {
+			selector[theirs] = wanted
+			kept = append(kept, key)
+			t.mapped("spec.nodeSelector", key+" to "+theirs+"="+wanted)
+		}
 	}
+	if len(from.NodeSelector) > len(kept) {
+		left := beyond(slices.Sorted(maps.Keys(from.NodeSelector)), kept)
+		t.dropped("spec.nodeSelector", "labels of the origin's nodes: "+strings.Join(left, ", "))
+	}
+	t.placed(selector)
 	maps.Copy(selector, t.policy.NodeSelector)
 	if len(selector) == 0 {
 		return nil

@@ -5,6 +5,7 @@ package translate
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +46,7 @@ func (t *translation) volume(from *corev1.Volume) corev1.VolumeSource {
 		source.Secret.SecretName = t.secret(source.Secret.SecretName, is(source.Secret.Optional), at)
 		return corev1.VolumeSource{Secret: source.Secret}
 	case "projected", "downwardAPI":
+		t.checkSources(at, from)
 		return t.projected(at, from)
 	}
 	return t.mappedVolume(at, kind, from)
@@ -57,26 +59,68 @@ func empty() corev1.VolumeSource {
 
 // mappedVolume applies the policy's first rule that matches.
 func (t *translation) mappedVolume(at, kind string, from *corev1.Volume) corev1.VolumeSource {
-	for i := range t.policy.Volumes {
-		rule := &t.policy.Volumes[i]
-		if rule.Match.matches(t.pod.Namespace, kind, from) {
-			t.mapped(at+"."+kind, fmt.Sprintf("policy.volumes[%d]: %s", i, volumeKind(&rule.Target)))
-			return *rule.Target.DeepCopy()
+	i, unknown := t.volumeRule(kind, from)
+	if i >= 0 {
+		rule, place := &t.policy.Volumes[i], fmt.Sprintf("policy.volumes[%d]", i)
+		if rule.Claim != nil {
+			return t.claim(at, place+".claim", rule.Claim, from)
 		}
+		t.mapped(at+"."+kind, place+": "+volumeKind(&rule.Target))
+		target := rule.Target.DeepCopy()
+		if readOnly(&from.VolumeSource) {
+			setReadOnly(target)
+		}
+		return *target
 	}
-	t.refuse(Problem{
+	if image, rewritten := t.imageVolume(at, from); rewritten {
+		return image
+	}
+	problem := Problem{
 		Field: at + "." + kind, Value: volumeValue(from),
 		Rule:   "names storage of the origin cluster, which the target cluster does not have",
 		Remedy: "use emptyDir, configMap, secret or projected, or ask the site to map it (policy.volumes)",
-	})
+	}
+	if unknown {
+		problem.Rule += "; its storage class, by which the site maps volumes, did not come with the pod"
+		problem.Remedy = "have the virtual kubelet allowed to read claims, or ask the site to map it by name (policy.volumes)"
+	}
+	t.refuse(problem)
 	return corev1.VolumeSource{}
 }
 
+// volumeRule is the index of the policy's first rule that matches, or -1. A rule on the
+// storage class matches nothing whose class is not known; unknown tells of such a rule.
+func (t *translation) volumeRule(kind string, from *corev1.Volume) (index int, unknown bool) {
+	class, known := t.storageClass(from)
+	index = slices.IndexFunc(t.policy.Volumes, func(rule VolumeRule) bool {
+		if !rule.Match.matches(t.pod.Namespace, kind, from) {
+			return false
+		}
+		blind := rule.Match.StorageClass != "" && !known
+		unknown = unknown || blind
+		return !blind && glob(rule.Match.StorageClass, class)
+	})
+	return index, unknown
+}
+
+// storageClass is the class of a volume; known is false when the origin does not tell
+// that of its claim.
+func (t *translation) storageClass(volume *corev1.Volume) (class string, known bool) {
+	if volume.PersistentVolumeClaim == nil {
+		return volumeClass(volume), true
+	}
+	facts := t.supplied.claims[volume.PersistentVolumeClaim.ClaimName]
+	if facts == nil {
+		return "", false
+	}
+	return facts.StorageClass, true
+}
+
+// matches compares all but the storage class.
 func (m *VolumeMatch) matches(namespace, kind string, volume *corev1.Volume) bool {
 	return m.Kind == kind && glob(m.Namespace, namespace) && glob(m.Name, volumeName(volume)) &&
 		glob(m.Path, volumePath(volume)) && glob(m.Server, volumeServer(volume)) &&
-		glob(m.Driver, volumeDriver(volume)) && glob(m.StorageClass, volumeClass(volume)) &&
-		glob(m.Image, volumeImage(volume))
+		glob(m.Driver, volumeDriver(volume)) && glob(m.Image, volumeImage(volume))
 }
 
 // glob reports whether value matches pattern; an empty pattern matches all.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/cloudveneto/caas/internal/interlink"
+	"github.com/cloudveneto/caas/sidecar/plugin/demand"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
 )
 
@@ -26,8 +27,13 @@ type CapacityConfig struct {
 	Tolerations []corev1.Toleration
 	// Static is reported when nodes are not visible.
 	Static corev1.ResourceList
+	// Share is what the pods of one client may take together; what it does not name is
+	// not limited.
+	Share corev1.ResourceList
 	// Names maps target resource names to those of the origin.
 	Names map[corev1.ResourceName]corev1.ResourceName
+	// Labels are the keys of the nodes' labels that the virtual node has, too.
+	Labels []string
 
 	selector labels.Selector
 }
@@ -53,30 +59,52 @@ func (w *Watcher) Capacity(selection table.Selection) *interlink.PingResources {
 	if w.config.Capacity.Disabled {
 		return nil
 	}
-	if !seesNodes {
-		return w.answer(w.config.Capacity.Static)
-	}
-	own := corev1.ResourceList{}
-	w.config.Table.Each(func(_ table.Key, pod *corev1.Pod) {
+	own, mates := corev1.ResourceList{}, corev1.ResourceList{}
+	w.config.Table.Each(func(key table.Key, pod *corev1.Pod) {
 		if terminal(pod) {
 			return
 		}
+		taken := demand.Of(pod)
 		if selection.Matches(pod) {
-			add(own, withPod(requests(pod)))
+			demand.Add(own, taken)
 			return
 		}
+		if key.Origin == selection.Origin {
+			demand.Add(mates, taken)
+		}
 		if room, counted := free[pod.Spec.NodeName]; counted {
-			subtract(room, withPod(requests(pod)))
+			demand.Subtract(room, taken)
 		}
 	})
+	share := w.config.Capacity.Share.DeepCopy()
+	demand.Subtract(share, mates)
+	if !seesNodes {
+		return w.answer(atMost(w.config.Capacity.Static, share, true))
+	}
 	total := corev1.ResourceList{}
 	for _, room := range free {
-		add(total, room)
+		demand.Add(total, room)
 	}
 	for _, quota := range quotas {
 		limitByQuota(total, own, quota)
 	}
-	return w.answer(total)
+	return w.answer(atMost(total, share, false))
+}
+
+// atMost is total with nothing larger than in share. What total does not name is taken
+// from share where total is only somebody's guess, and is nothing where it was seen.
+func atMost(total, share corev1.ResourceList, guessed bool) corev1.ResourceList {
+	limited := total.DeepCopy()
+	for name, limit := range share {
+		room, offered := total[name]
+		if offered && limit.Cmp(room) < 0 || !offered && guessed {
+			if limited == nil {
+				limited = corev1.ResourceList{}
+			}
+			limited[name] = limit
+		}
+	}
+	return limited
 }
 
 // freeNodes returns, per node that counts, what foreign pods leave; the caller
@@ -90,7 +118,7 @@ func (w *Watcher) freeNodes() map[string]corev1.ResourceList {
 	}
 	for _, pod := range w.others {
 		if room, counted := free[pod.Spec.NodeName]; counted {
-			subtract(room, withPod(pod.Spec.Resources.Requests))
+			demand.Subtract(room, demand.WithPod(pod.Spec.Resources.Requests))
 		}
 	}
 	return free
@@ -141,10 +169,10 @@ func (w *Watcher) answer(total corev1.ResourceList) *interlink.PingResources {
 	}
 	names := slices.Sorted(maps.Keys(total))
 	for _, name := range names {
-		if !strings.Contains(string(name), "/") {
+		quantity := total[name]
+		if !travels(name, quantity) {
 			continue
 		}
-		quantity := total[name]
 		shown := name
 		if origin, mapped := w.config.Capacity.Names[name]; mapped {
 			shown = origin
@@ -159,76 +187,21 @@ func (w *Watcher) answer(total corev1.ResourceList) *interlink.PingResources {
 	return out
 }
 
+// travels tells what goes into the list that the wire has for all other resources: those
+// with a vendor's name, and what a scheduler would otherwise believe to be absent. No
+// pod that asks for ephemeral storage is bound to a node that says nothing of it.
+func travels(name corev1.ResourceName, quantity resource.Quantity) bool {
+	if strings.Contains(string(name), "/") {
+		return true
+	}
+	other := name == corev1.ResourceEphemeralStorage || strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+	return other && quantity.Sign() > 0
+}
+
 func positive(total corev1.ResourceList, name corev1.ResourceName) string {
 	quantity, found := total[name]
 	if !found || quantity.Sign() <= 0 {
 		return ""
 	}
 	return quantity.String()
-}
-
-// withPod adds the pod itself, which takes one of a node's pods.
-func withPod(list corev1.ResourceList) corev1.ResourceList {
-	out := corev1.ResourceList{corev1.ResourcePods: *resource.NewQuantity(1, resource.DecimalSI)}
-	maps.Copy(out, list)
-	return out
-}
-
-func add(into, list corev1.ResourceList) {
-	for name, quantity := range list {
-		sum := into[name].DeepCopy()
-		sum.Add(quantity)
-		into[name] = sum
-	}
-}
-
-// subtract lowers room, not below zero.
-func subtract(room, list corev1.ResourceList) {
-	for name, quantity := range list {
-		left, found := room[name]
-		if !found {
-			continue
-		}
-		left = left.DeepCopy()
-		left.Sub(quantity)
-		if left.Sign() < 0 {
-			left = *resource.NewQuantity(0, left.Format)
-		}
-		room[name] = left
-	}
-}
-
-// requests is what a pod takes of its node: containers and sidecars at once, or the
-// largest init container with the sidecars before it.
-func requests(pod *corev1.Pod) corev1.ResourceList {
-	total := corev1.ResourceList{}
-	for i := range pod.Spec.Containers {
-		add(total, pod.Spec.Containers[i].Resources.Requests)
-	}
-	sidecars, peak := corev1.ResourceList{}, corev1.ResourceList{}
-	for i := range pod.Spec.InitContainers {
-		container := &pod.Spec.InitContainers[i]
-		at := corev1.ResourceList{}
-		add(at, sidecars)
-		add(at, container.Resources.Requests)
-		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			sidecars = at
-		}
-		raise(peak, at)
-	}
-	add(total, sidecars)
-	raise(total, peak)
-	if pod.Spec.Resources != nil {
-		maps.Copy(total, pod.Spec.Resources.Requests)
-	}
-	add(total, pod.Spec.Overhead)
-	return total
-}
-
-func raise(into, list corev1.ResourceList) {
-	for name, quantity := range list {
-		if current := into[name]; quantity.Cmp(current) > 0 {
-			into[name] = quantity
-		}
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -14,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
@@ -61,13 +64,21 @@ func created(uid, origin string) *corev1.Pod {
 // run starts a watcher that may do what allowed says.
 func run(t *testing.T, capacity watch.CapacityConfig, allowed func(*authorizationv1.ResourceAttributes) bool, objects ...runtime.Object) (*watch.Watcher, *fake.Clientset) {
 	t.Helper()
+	return runFor(t, watch.Config{Capacity: capacity}, allowed, objects...)
+}
+
+// runFor starts a watcher for some clients only.
+func runFor(t *testing.T, config watch.Config, allowed func(*authorizationv1.ResourceAttributes) bool, objects ...runtime.Object) (*watch.Watcher, *fake.Clientset) {
+	t.Helper()
 	client := fake.NewClientset(objects...)
+	client.PrependReactor("list", "pods", listPods(client))
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
 		review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = allowed(review.Spec.ResourceAttributes)
 		return true, review, nil
 	})
-	w, err := watch.New(watch.Config{Client: client, Table: table.New(), Namespaces: []string{"cms"}, Capacity: capacity})
+	config.Client, config.Table, config.Namespaces = client, table.New(), []string{"cms"}
+	w, err := watch.New(config)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var running sync.WaitGroup
@@ -75,6 +86,27 @@ func run(t *testing.T, capacity watch.CapacityConfig, allowed func(*authorizatio
 	t.Cleanup(func() { cancel(); running.Wait() })
 	require.Eventually(t, w.Synced, 10*time.Second, 5*time.Millisecond)
 	return w, client
+}
+
+// listPods selects by fields too, as an API server does.
+func listPods(client *fake.Clientset) ktesting.ReactionFunc {
+	return func(action ktesting.Action) (bool, runtime.Object, error) {
+		kind := corev1.SchemeGroupVersion.WithKind("Pod")
+		all, err := client.Tracker().List(action.GetResource(), kind, action.GetNamespace())
+		if err != nil {
+			return true, nil, err
+		}
+		wanted := action.(ktesting.ListAction).GetListRestrictions()
+		found := &corev1.PodList{ListMeta: all.(*corev1.PodList).ListMeta}
+		for _, pod := range all.(*corev1.PodList).Items {
+			if wanted.Labels.Matches(labels.Set(pod.Labels)) && wanted.Fields.Matches(fields.Set{
+				"metadata.namespace": pod.Namespace, "spec.nodeName": pod.Spec.NodeName, "status.phase": string(pod.Status.Phase),
+			}) {
+				found.Items = append(found.Items, pod)
+			}
+		}
+		return true, found, nil
+	}
 }
 
 func everything(*authorizationv1.ResourceAttributes) bool { return true }
@@ -190,4 +222,60 @@ func TestProbe(t *testing.T) {
 		group.Wait()
 		assert.LessOrEqual(t, len(client.Actions()), 2, "many callers, one check")
 	}
+}
+
+// A virtual node that was given up asks every second, and is back with the first good answer.
+func TestProbeForgetsFailuresSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, failing := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}}), true
+		client.PrependReactor("get", "namespaces", func(ktesting.Action) (bool, runtime.Object, error) {
+			return failing, nil, context.DeadlineExceeded
+		})
+		client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
+			review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+			review.Status.Allowed = true
+			return true, review, nil
+		})
+		probe := watch.NewProbe(client, []string{"cms"})
+		require.ErrorContains(t, probe.Usable(t.Context()), "does not answer")
+		failing = false
+		require.Error(t, probe.Usable(t.Context()), "callers at the same moment share one answer")
+		time.Sleep(time.Second)
+		require.NoError(t, probe.Usable(t.Context()))
+		failing = true
+		time.Sleep(4 * time.Second)
+		require.NoError(t, probe.Usable(t.Context()), "a good answer counts for some seconds")
+		time.Sleep(2 * time.Second)
+		require.Error(t, probe.Usable(t.Context()))
+	})
+}
+
+// One namespace that is on its way out says nothing of the others.
+func TestProbeOfSeveralNamespaces(t *testing.T) {
+	t.Parallel()
+	doomed := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "doomed"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}}
+	client := fake.NewClientset(doomed, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "cms"}})
+	client.PrependReactor("create", "selfsubjectaccessreviews", func(action ktesting.Action) (bool, runtime.Object, error) {
+		review := action.(ktesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+		review.Status.Allowed = true
+		return true, review, nil
+	})
+	require.NoError(t, watch.NewProbe(client, []string{"doomed", "cms"}).Usable(t.Context()))
+	require.ErrorContains(t, watch.NewProbe(client, []string{"doomed", "none"}).Usable(t.Context()), "being terminated")
+}
+
+// A pod that asks for what a node does not name is never bound to it, so all of it is named.
+func TestCapacityNamesStorageAndHugePages(t *testing.T) {
+	t.Parallel()
+	w, _ := run(t, watch.CapacityConfig{}, everything, node("a", func(n *corev1.Node) {
+		n.Status.Allocatable["ephemeral-storage"] = resource.MustParse("100Gi")
+		n.Status.Allocatable["hugepages-2Mi"] = resource.MustParse("64Mi")
+		n.Status.Allocatable["hugepages-1Gi"] = resource.MustParse("0")
+	}))
+	settles(t, w, "alice", &interlink.PingResources{CPU: "4", Memory: "8Gi", Pods: "10", Accelerators: []interlink.PingAccelerator{
+		{ResourceType: "ephemeral-storage", Available: "107374182400"},
+		{ResourceType: "hugepages-2Mi", Available: "67108864"},
+		{ResourceType: "nvidia.com/mig", Available: "2"},
+	}})
 }

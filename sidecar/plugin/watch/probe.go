@@ -20,6 +20,9 @@ import (
 const (
 	// probeLife is how long an answer of the target cluster counts as recent.
 	probeLife = 5 * time.Second
+	// failureLife is how long a failure counts: a virtual node that was given up asks
+	// every second, and one request that came too late must not cost it more.
+	failureLife = 500 * time.Millisecond
 	// reviewLife is how long a confirmed right counts where the namespace can be read:
 	// rights change seldom, and losing them shows at the next create.
 	reviewLife = time.Minute
@@ -46,7 +49,13 @@ type verdict struct {
 	err error
 }
 
-func (v verdict) recent() bool { return !v.at.IsZero() && time.Since(v.at) < probeLife }
+func (v verdict) recent() bool {
+	life := probeLife
+	if v.err != nil {
+		life = failureLife
+	}
+	return !v.at.IsZero() && time.Since(v.at) < life
+}
 
 // NewProbe returns a Probe for creating pods in namespaces.
 func NewProbe(client kubernetes.Interface, namespaces []string) *Probe {
@@ -85,28 +94,38 @@ func (p *Probe) known() verdict {
 	return p.last
 }
 
-// check asks for each namespace; it never runs twice at once.
+// check asks for each namespace; it never runs twice at once. One that can be used is
+// enough: pods of the others are told by themselves why they wait.
 func (p *Probe) check(ctx context.Context) error {
 	review := time.Since(p.reviewed) >= reviewLife
+	var problems []error
 	for _, namespace := range p.namespaces {
-		answered, err := p.namespace(ctx, namespace)
-		if err != nil {
-			return err
+		if err := p.usable(ctx, namespace, review); err != nil {
+			problems = append(problems, err)
 		}
-		if answered && !review {
-			continue
-		}
-		allowed, err := may(ctx, p.client, authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "create", Resource: "pods"})
-		if err != nil {
-			return explain(err)
-		}
-		if !allowed {
-			p.reviewed = time.Time{}
-			return fmt.Errorf("the sidecar may not create pods in namespace %q of the target cluster", namespace)
-		}
+	}
+	if len(problems) > 0 && len(problems) == len(p.namespaces) {
+		p.reviewed = time.Time{}
+		return problems[0]
 	}
 	if review {
 		p.reviewed = time.Now()
+	}
+	return nil
+}
+
+// usable asks for one namespace.
+func (p *Probe) usable(ctx context.Context, namespace string, review bool) error {
+	answered, err := p.namespace(ctx, namespace)
+	if err != nil || answered && !review {
+		return err
+	}
+	allowed, err := may(ctx, p.client, authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "create", Resource: "pods"})
+	if err != nil {
+		return explain(err)
+	}
+	if !allowed {
+		return fmt.Errorf("the sidecar may not create pods in namespace %q of the target cluster", namespace)
 	}
 	return nil
 }

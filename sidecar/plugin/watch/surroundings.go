@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/sidecar/plugin/demand"
 	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
@@ -26,6 +27,9 @@ const (
 	// askAgain is the time between two attempts.
 	askAgain = 5 * time.Second
 )
+
+// managed selects what this and other sidecars created.
+const managed = translate.LabelManagedBy + "=" + translate.ManagedBy
 
 // living selects pods that hold a node's resources.
 const living = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
@@ -52,9 +56,11 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 		namespaces = []string{metav1.NamespaceAll}
 	}
 	for _, namespace := range namespaces {
-		informer := w.podInformer(namespace, translate.LabelManagedBy+"!="+translate.ManagedBy, living)
-		if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
-			return fmt.Errorf("watch other pods: %w", err)
+		for _, foreign := range w.foreign(namespace) {
+			informer := w.podInformer(namespace, foreign.labels, foreign.fields)
+			if _, err := w.start(ctx, running, informer, trimOther, w.otherHandler()); err != nil {
+				return fmt.Errorf("watch other pods: %w", err)
+			}
 		}
 	}
 	namespace := w.ownNamespace()
@@ -72,18 +78,27 @@ func (w *Watcher) surroundings(ctx context.Context, running *sync.WaitGroup) err
 // selects of a resource. It asks until it gets an answer: a cluster that is down now must not cost the capacity
 // for good.
 func (w *Watcher) watchable(ctx context.Context, resource, namespace, selector string) bool {
+	return Watchable(ctx, w.config.Client, Kind{Resource: resource, Namespace: namespace, Selector: selector})
+}
+
+// Kind is what a watch is about.
+type Kind struct{ Resource, Namespace, Selector string }
+
+// Watchable reports whether the sidecar may list and watch what a label selector
+// selects of a resource. It asks until it gets an answer or ctx ends.
+func Watchable(ctx context.Context, client kubernetes.Interface, kind Kind) bool {
 	for _, verb := range []string{"list", "watch"} {
-		wanted := authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Resource: resource}
-		if selector != "" {
-			wanted.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: selector}
+		wanted := authorizationv1.ResourceAttributes{Namespace: kind.Namespace, Verb: verb, Resource: kind.Resource}
+		if kind.Selector != "" {
+			wanted.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: kind.Selector}
 		}
-		allowed, err := may(ctx, w.config.Client, wanted)
+		allowed, err := may(ctx, client, wanted)
 		for err != nil {
-			logging.From(ctx).WarnContext(ctx, "rights not known, asking again", "verb", verb, "resource", resource, "error", err)
+			logging.From(ctx).WarnContext(ctx, "rights not known, asking again", "verb", verb, "resource", kind.Resource, "error", err)
 			if !pause(ctx, askAgain) {
 				return false
 			}
-			allowed, err = may(ctx, w.config.Client, wanted)
+			allowed, err = may(ctx, client, wanted)
 		}
 		if !allowed {
 			return false
@@ -144,7 +159,7 @@ func trimOther(object any) (any, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion},
-		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: requests(pod)}},
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, Resources: &corev1.ResourceRequirements{Requests: demand.Requests(pod)}},
 	}, nil
 }
 

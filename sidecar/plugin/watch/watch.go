@@ -19,7 +19,6 @@ import (
 
 	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/sidecar/plugin/table"
-	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
 // settle is how long changes of the cluster's capacity are collected before
@@ -34,6 +33,8 @@ type Config struct {
 	Namespaces []string
 	// Selector is added to every list of pods, for clusters that demand one.
 	Selector string
+	// Origins are the clients whose created pods the table holds; its zero value is all.
+	Origins Origins
 	// VisibleNodes is the selector of every list of nodes, for clusters that demand one.
 	VisibleNodes string
 	Capacity     CapacityConfig
@@ -78,7 +79,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer running.Wait()
 	var synced []cache.InformerSynced
 	for _, namespace := range w.config.Namespaces {
-		informer := w.podInformer(namespace, translate.LabelManagedBy+"="+translate.ManagedBy, "")
+		informer := w.podInformer(namespace, managed+w.config.Origins.Ours(), "")
 		hasSynced, err := w.start(ctx, &running, informer, keep, cache.ResourceEventHandlerFuncs{
 			AddFunc: w.observe, UpdateFunc: func(_, pod any) { w.observe(pod) }, DeleteFunc: w.remove,
 		})
