@@ -242,12 +242,12 @@ func runCell(t *testing.T, w *world, _ *corev1.Pod) {
 	notebook := map[string]any{"type": "notebook", "format": "json", "content": map[string]any{
 		"cells": []any{}, "metadata": map[string]any{}, "nbformat": 4, "nbformat_minor": 5,
 	}}
-	code, body = s.call(http.MethodPut, "/api/contents/work/first.ipynb", jupyter.Token, notebook)
+	code, body = s.call(http.MethodPut, "/api/contents/notebooks/first.ipynb", jupyter.Token, notebook)
 	assert.Equal(t, http.StatusCreated, code, "%s", body)
 	content, err := os.ReadFile(filepath.Join(w.home, "result.txt"))
 	require.NoError(t, err)
 	assert.Equal(t, "written by a cell", string(content), "on the volume of the site")
-	assert.FileExists(t, filepath.Join(w.home, "work", "first.ipynb"))
+	assert.FileExists(t, filepath.Join(w.home, "notebooks", "first.ipynb"))
 	code, _ = s.call(http.MethodDelete, "/api/kernels/"+kernel, jupyter.Token, nil)
 	assert.Equal(t, http.StatusNoContent, code)
 }
