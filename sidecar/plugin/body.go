@@ -53,3 +53,19 @@ func (b bodies) read(w http.ResponseWriter, r *http.Request, limit int64) ([]byt
 	}
 	return content.Bytes(), nil
 }
+
+// takeTurn waits until the request is one of those that write pods at the same time, and
+// reads it; done ends the turn. If it is not ok the request is over: it has been answered,
+// or nobody waits for it.
+func (p *Plugin) takeTurn(w http.ResponseWriter, r *http.Request) (data []byte, done func(), ok bool) {
+	select {
+	case p.creating <- struct{}{}:
+	case <-r.Context().Done():
+		return nil, func() {}, false
+	}
+	data, err := p.bodies.read(w, r, p.settings.MaxCreateBytes)
+	if err != nil {
+		bodyError(w, err)
+	}
+	return data, func() { <-p.creating }, err == nil
+}

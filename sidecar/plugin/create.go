@@ -20,15 +20,9 @@ import (
 // created before is answered from the table, without a request to the cluster.
 func (p *Plugin) create(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	select {
-	case p.creating <- struct{}{}:
-		defer func() { <-p.creating }()
-	case <-ctx.Done():
-		return
-	}
-	data, err := p.bodies.read(w, r, p.settings.MaxCreateBytes)
-	if err != nil {
-		bodyError(w, err)
+	data, done, ok := p.takeTurn(w, r)
+	defer done()
+	if !ok {
 		return
 	}
 	wire, unknown, err := request.Create(data)

@@ -22,15 +22,9 @@ import (
 // their origin. It never creates a pod.
 func (p *Plugin) update(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
-	select {
-	case p.creating <- struct{}{}:
-		defer func() { <-p.creating }()
-	case <-ctx.Done():
-		return
-	}
-	data, err := p.bodies.read(w, r, p.settings.MaxCreateBytes)
-	if err != nil {
-		bodyError(w, err)
+	data, done, ok := p.takeTurn(w, r)
+	defer done()
+	if !ok {
 		return
 	}
 	wire, unknown, err := request.Update(data)
