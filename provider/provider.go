@@ -98,8 +98,9 @@ type Config struct {
 	Debounce time.Duration
 	// StatusInterval is the pause between polls of far ends without a stream; default 5 s.
 	StatusInterval time.Duration
-	// FirstStatusAfter is how long a pod may stay without a status after the far end has taken it; default 250 ms. One that
-	// runs by then costs the origin one request less, which counts in a burst.
+	// FirstStatusAfter is how long a pod of which there is nothing to be said but that its containers are about to be made may
+	// stay without a status after the far end has taken it; default 2 s. One that runs by then costs the origin one request
+	// less, which counts in a burst.
 	FirstStatusAfter time.Duration
 }
 
@@ -126,7 +127,7 @@ func (c *Config) complete() error {
 		c.StatusInterval = 5 * time.Second
 	}
 	if c.FirstStatusAfter == 0 {
-		c.FirstStatusAfter = 250 * time.Millisecond
+		c.FirstStatusAfter = 2 * time.Second
 	}
 	if c.OnNode == nil {
 		c.OnNode = func(interlink.PingResponse) {}

@@ -61,7 +61,7 @@ func (p *Provider) publish(uid types.UID) {
 		p.table.change(uid, func(e *entry) { e.status, e.tells, e.answers, e.heardAt = status, 0, 0, time.Time{} })
 		return
 	}
-	if settling := p.cfg.FirstStatusAfter - time.Since(e.heardOf()); settling > 0 && first(e.base(), status) {
+	if settling := p.cfg.FirstStatusAfter - time.Since(e.heardOf()); settling > 0 && len(e.base().ContainerStatuses) == 0 && podstatus.Starting(status) {
 		p.dirty.AddAfter(uid, settling)
 		return
 	}
@@ -86,11 +86,6 @@ func (p *Provider) publish(uid types.UID) {
 	// The library drops a status without a word when its own view of the pods is
 	// late, so whether it arrived is checked until it has.
 	p.dirty.AddAfter(uid, min(time.Duration(tells)*checkAfter, maxPause))
-}
-
-// first reports whether to is the first thing that is said of a pod, and not much.
-func first(from, to *corev1.PodStatus) bool {
-	return len(from.ContainerStatuses) == 0 && to.Phase == corev1.PodPending
 }
 
 // heardOf is when there was first something to be said of the pod. In a burst pods wait for their turn, and would have

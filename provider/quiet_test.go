@@ -47,3 +47,20 @@ func waitForItsTurn(t *testing.T, quiet time.Duration) (time.Duration, int) {
 	h.untilPhase("a", corev1.PodRunning)
 	return time.Since(begun), len(h.patches("a"))
 }
+
+// TestPodThatCannotStart: why a pod does not start is told at once, however long a pod of which there is nothing to be said
+// may stay without a status.
+func TestPodThatCannotStart(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	h.quiet = time.Hour
+	h.up()
+	defer h.stop()
+	h.add(newPod("a"))
+	h.untilHeld(1)
+	h.far.Wait(types.UID("uid-a"), corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "there is no such image"})
+	h.until("its reason is told", func() bool {
+		statuses := h.pod("a").Status.ContainerStatuses
+		return len(statuses) == 1 && statuses[0].State.Waiting != nil && statuses[0].State.Waiting.Reason == "ErrImagePull"
+	})
+}

@@ -146,6 +146,23 @@ func Started(status *corev1.PodStatus) bool {
 	return false
 }
 
+// Starting reports whether there is nothing to be said of the pod but that its containers are about to be made; why they are
+// not would be something.
+func Starting(status *corev1.PodStatus) bool {
+	if status.Phase != corev1.PodPending || status.Reason != "" || status.Message != "" {
+		return false
+	}
+	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses} {
+		for i := range list {
+			wait := list[i].State.Waiting
+			if wait == nil || wait.Message != "" || wait.Reason != reasonCreating && wait.Reason != reasonInitializing {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // setAddresses takes over addresses that are addresses; anything else would make
 // the API server refuse the whole status.
 func setAddresses(status *corev1.PodStatus, detail *interlink.PodDetail) {

@@ -297,6 +297,38 @@ func TestNothingWaitsInAnEvictedPod(t *testing.T) {
 	}
 }
 
+// Only of a pod whose containers are about to be made there is nothing else to be said.
+func TestStarting(t *testing.T) {
+	t.Parallel()
+	creating, initializing := waiting("a", "ContainerCreating"), waiting("a", "PodInitializing")
+	explained := waiting("a", "ContainerCreating")
+	explained.State.Waiting.Message = "the far end does not answer"
+	pending := func(inits, containers list) corev1.PodStatus {
+		return corev1.PodStatus{Phase: corev1.PodPending, InitContainerStatuses: inits, ContainerStatuses: containers}
+	}
+	evicted, full := pending(nil, list{creating}), pending(nil, list{creating})
+	evicted.Reason, full.Message = "Evicted", "no room"
+	for name, test := range map[string]struct {
+		status corev1.PodStatus
+		want   bool
+	}{
+		"nothing yet":            {pending(nil, nil), true},
+		"creating":               {pending(nil, list{creating, creating}), true},
+		"before its inits":       {pending(list{creating}, list{initializing}), true},
+		"no image":               {pending(nil, list{creating, waiting("b", "ErrImagePull")}), false},
+		"no image for an init":   {pending(list{waiting("i", "ErrImagePull")}, list{initializing}), false},
+		"not scheduled":          {pending(nil, list{waiting("a", "Unschedulable")}), false},
+		"an init runs":           {pending(list{running("i", false)}, list{initializing}), false},
+		"one has ended":          {pending(nil, list{creating, ended("b", 1)}), false},
+		"it is said why":         {pending(nil, list{explained}), false},
+		"a reason of the pod":    {evicted, false},
+		"a message of the pod":   {full, false},
+		"runs, and says no more": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: list{creating}}, false},
+	} {
+		assert.Equal(t, test.want, podstatus.Starting(&test.status), name)
+	}
+}
+
 func TestReadinessGatesAreTheOrigins(t *testing.T) {
 	t.Parallel()
 	p := pod(corev1.RestartPolicyAlways, nil, "a")

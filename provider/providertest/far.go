@@ -217,6 +217,11 @@ func (f *Far) Hold(pod corev1.Pod) {
 	f.pods[pod.UID] = f.newRemote(pod)
 }
 
+// Wait has all containers of a pod wait, and say why.
+func (f *Far) Wait(uid types.UID, why corev1.ContainerStateWaiting) {
+	f.set(uid, corev1.PodPending, func(status *corev1.ContainerStatus) { status.State = corev1.ContainerState{Waiting: &why} })
+}
+
 // Run lets a pod run.
 func (f *Far) Run(uid types.UID) {
 	f.set(uid, corev1.PodRunning, func(status *corev1.ContainerStatus) {
