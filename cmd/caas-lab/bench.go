@@ -13,12 +13,15 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/cloudveneto/caas/internal/bench"
 	"github.com/cloudveneto/caas/internal/lab"
 	"github.com/cloudveneto/caas/internal/lab/kwok"
 	"github.com/cloudveneto/caas/internal/lab/network"
 	"github.com/cloudveneto/caas/internal/lab/offload"
+	"github.com/cloudveneto/caas/sidecar/plugin/translate"
 )
 
 const (
@@ -178,17 +181,43 @@ func (o *benchOptions) prepare(cmd *cobra.Command, l *lab.Lab) (*bench.Offload, 
 	if err != nil {
 		return nil, err
 	}
+	direct := bench.Side{Name: "direct", Client: caas, User: caas, Namespace: benchNamespace, Place: func(*corev1.PodSpec) {}}
+	if l.Tenancy() {
+		if direct.User, err = benchUser(ctx, l); err != nil {
+			return nil, err
+		}
+		direct.Annotations = map[string]string{translate.AnnotationPolicy: "shared"}
+	}
+	directFake := direct
+	directFake.Place = func(spec *corev1.PodSpec) { spec.NodeSelector, spec.Tolerations = fake.NodeSelector, fake.Tolerations }
 	return &bench.Offload{
-		Origin:     bench.Side{Name: "origin", Client: origin, Namespace: benchNamespace, Place: onVirtual(realNodes.Node)},
-		OriginFake: bench.Side{Name: "origin", Client: origin, Namespace: benchNamespace, Place: onVirtual(fake.Node)},
-		Direct:     bench.Side{Name: "direct", Client: caas, Namespace: benchNamespace, Place: func(*corev1.PodSpec) {}},
-		DirectFake: bench.Side{Name: "direct", Client: caas, Namespace: benchNamespace, Place: func(spec *corev1.PodSpec) {
-			spec.NodeSelector, spec.Tolerations = fake.NodeSelector, fake.Tolerations
-		}},
-		Real: realPrograms, Fake: fakePrograms, Image: benchImage,
+		Origin:     bench.Side{Name: "origin", Client: origin, User: origin, Namespace: benchNamespace, Place: onVirtual(realNodes.Node)},
+		OriginFake: bench.Side{Name: "origin", Client: origin, User: origin, Namespace: benchNamespace, Place: onVirtual(fake.Node)},
+		Direct:     direct,
+		DirectFake: directFake,
+		Real:       realPrograms, Fake: fakePrograms, Image: benchImage,
 		Bursts: o.bursts, Workers: o.workers, Status: o.status, Idle: o.idle,
 		Profiler: bench.Profiler{Dir: o.profiles, Client: &http.Client{Transport: &http.Transport{DialContext: network.Dialer(l.NetNS())}}},
 	}, nil
+}
+
+// benchUser is whom the sidecars log in as. The token is good for an hour; a benchmark takes a third of it.
+func benchUser(ctx context.Context, l *lab.Lab) (*kubernetes.Clientset, error) {
+	path := l.Dir() + "/bench-user.kubeconfig"
+	login := lab.Login{User: offload.User, Project: offload.Project, Namespace: benchNamespace}
+	if err := l.TenantKubeconfig(ctx, path, login); err != nil {
+		return nil, err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig of %s: %w", offload.User, err)
+	}
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{} // one per pod, on what the annotation means
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", offload.User, err)
+	}
+	return client, nil
 }
 
 // startPrograms starts a path and says how its programs are asked.

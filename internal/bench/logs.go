@@ -40,7 +40,7 @@ func (o *Offload) logRate(ctx context.Context, side Side) (float64, error) {
 		return 0, err
 	}
 	defer seen.close()
-	if _, err := side.Client.CoreV1().Pods(side.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+	if _, err := side.User.CoreV1().Pods(side.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 		return 0, fmt.Errorf("create log pod (%s): %w", side.Name, err)
 	}
 	if _, err := seen.awaitRunning(ctx, 1); err != nil {
@@ -50,7 +50,7 @@ func (o *Offload) logRate(ctx context.Context, side Side) (float64, error) {
 	for range 5 {
 		pause(ctx, time.Second)
 		start := time.Now()
-		stream, err := side.Client.CoreV1().Pods(side.Namespace).GetLogs("log", &corev1.PodLogOptions{}).Stream(ctx)
+		stream, err := side.User.CoreV1().Pods(side.Namespace).GetLogs("log", &corev1.PodLogOptions{}).Stream(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("read log (%s): %w", side.Name, err)
 		}
@@ -62,7 +62,7 @@ func (o *Offload) logRate(ctx context.Context, side Side) (float64, error) {
 		best = max(best, float64(n)/1e6/time.Since(start).Seconds())
 	}
 	grace := int64(0)
-	if err := side.Client.CoreV1().Pods(side.Namespace).Delete(ctx, "log", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
+	if err := side.User.CoreV1().Pods(side.Namespace).Delete(ctx, "log", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
 		return 0, fmt.Errorf("delete log pod (%s): %w", side.Name, err)
 	}
 	_, err = seen.awaitGone(ctx, 1)

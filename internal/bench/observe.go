@@ -5,8 +5,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,8 +30,6 @@ type observer struct {
 	marks   map[string]time.Time
 	// uids are the pods; there are more than names when one took the place of another.
 	uids map[types.UID]struct{}
-	// owner are the labels of the platform on the last of them.
-	owner map[string]string
 }
 
 // podName tells pods apart by their names, originName offloaded ones by what they are called at the origin.
@@ -96,7 +92,7 @@ func (o *observer) note(object any, deleted bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	name := o.name(pod)
-	o.uids[pod.UID], o.owner = struct{}{}, platformLabels(pod)
+	o.uids[pod.UID] = struct{}{}
 	if deleted {
 		o.gone[name] = now
 	} else if _, seen := o.running[name]; !seen && pod.Status.Phase == corev1.PodRunning {
@@ -111,13 +107,6 @@ func (o *observer) note(object any, deleted bool) {
 		}
 	}
 	o.wake()
-}
-
-// platformLabels are those that say whose a pod is.
-func platformLabels(pod *corev1.Pod) map[string]string {
-	labels := maps.Clone(pod.Labels)
-	maps.DeleteFunc(labels, func(key, _ string) bool { return !strings.HasPrefix(key, "osn.infn.it/") })
-	return labels
 }
 
 // await waits until done, called under the observer's lock, says true.

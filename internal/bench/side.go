@@ -5,6 +5,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,9 +25,15 @@ const creators = 16
 // Side is one way to run pods: at the origin on the virtual node, or directly on
 // the CaaS cluster.
 type Side struct {
-	Name      string
-	Client    kubernetes.Interface
+	Name string
+	// Client observes and counts; nothing may be hidden from it.
+	Client kubernetes.Interface
+	// User creates, deletes and reads logs. Pods are compared with those of the same owner: admission and
+	// authorization are part of what a pod costs.
+	User      kubernetes.Interface
 	Namespace string
+	// Annotations are what pods of this side have.
+	Annotations map[string]string
 	// Place sends a pod of this side to the nodes that the measurement is about.
 	Place func(*corev1.PodSpec)
 }
@@ -35,7 +42,7 @@ type Side struct {
 func (s Side) pod(run, name, image string) *corev1.Pod {
 	grace := int64(1)
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{labelRun: run}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{labelRun: run}, Annotations: maps.Clone(s.Annotations)},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &grace,
 			AutomountServiceAccountToken:  new(bool),
@@ -53,7 +60,7 @@ func (s Side) pod(run, name, image string) *corev1.Pod {
 func (s Side) create(ctx context.Context, run, image string, n int) (time.Time, error) {
 	start := time.Now()
 	err := parallel(ctx, n, func(ctx context.Context, i int) error {
-		_, err := s.Client.CoreV1().Pods(s.Namespace).Create(ctx, s.pod(run, fmt.Sprintf("%s-%d", run, i), image), metav1.CreateOptions{})
+		_, err := s.User.CoreV1().Pods(s.Namespace).Create(ctx, s.pod(run, fmt.Sprintf("%s-%d", run, i), image), metav1.CreateOptions{})
 		return err
 	})
 	if err != nil {
@@ -66,7 +73,7 @@ func (s Side) create(ctx context.Context, run, image string, n int) (time.Time, 
 func (s Side) remove(ctx context.Context, run string, n int) (time.Time, error) {
 	start := time.Now()
 	err := parallel(ctx, n, func(ctx context.Context, i int) error {
-		err := s.Client.CoreV1().Pods(s.Namespace).Delete(ctx, fmt.Sprintf("%s-%d", run, i), metav1.DeleteOptions{})
+		err := s.User.CoreV1().Pods(s.Namespace).Delete(ctx, fmt.Sprintf("%s-%d", run, i), metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}

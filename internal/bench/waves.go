@@ -51,11 +51,11 @@ func fall(most int) []int {
 
 // waves creates and deletes dask workers as an adaptive cluster does, offloaded and directly.
 func (o *Offload) waves(ctx context.Context) error {
-	offloaded, err := o.wavesOf(ctx, o.OriginFake, nil)
+	offloaded, err := o.wavesOf(ctx, o.OriginFake)
 	if err != nil {
 		return err
 	}
-	direct, err := o.wavesOf(ctx, o.DirectFake, offloaded.owner)
+	direct, err := o.wavesOf(ctx, o.DirectFake)
 	if err != nil {
 		return err
 	}
@@ -93,13 +93,10 @@ type waved struct {
 	running, gone []time.Duration
 	// pods is how many there were in all.
 	pods int
-	// owner are the labels that say whose the pods on the CaaS cluster are.
-	owner map[string]string
 }
 
-// wavesOf makes the waves on one side. Owner are the labels of workers that are made directly: they belong to
-// whom the offloaded ones belong to.
-func (o *Offload) wavesOf(ctx context.Context, side Side, owner map[string]string) (waved, error) {
+// wavesOf makes the waves on one side.
+func (o *Offload) wavesOf(ctx context.Context, side Side) (waved, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	near, err := observe(ctx, side.Client, side.Namespace, labelRun+"="+waveRun, func(pod *corev1.Pod) string { return workerOf(pod.Name) })
@@ -116,7 +113,7 @@ func (o *Offload) wavesOf(ctx context.Context, side Side, owner map[string]strin
 		defer far.close()
 		ends = append(ends, far)
 	}
-	crowd := &crowd{side: side, image: o.Image, owner: owner, created: map[string]time.Time{}, deleted: map[string]time.Time{}}
+	crowd := &crowd{side: side, image: o.Image, created: map[string]time.Time{}, deleted: map[string]time.Time{}}
 	var w waved
 	w.life, err = o.count(ctx, func() error { return crowd.wave(ctx, o.Workers, ends) })
 	if err != nil {
@@ -130,7 +127,6 @@ func (o *Offload) wavesOf(ctx context.Context, side Side, owner map[string]strin
 				gone[name] = at
 			}
 		}
-		w.owner = end.owner // the last end is the CaaS cluster
 		end.mu.Unlock()
 	}
 	near.mu.Lock()
@@ -160,7 +156,6 @@ func workerOf(pod string) string {
 type crowd struct {
 	side  Side
 	image string
-	owner map[string]string
 	// alive are the workers' names, the oldest first.
 	alive            []string
 	created, deleted map[string]time.Time
@@ -207,7 +202,7 @@ func (c *crowd) steps(ctx context.Context, sizes []int) error {
 
 // scale creates or deletes workers one after the other, as the operator does in its loop.
 func (c *crowd) scale(ctx context.Context, size int) error {
-	deployments := c.side.Client.AppsV1().Deployments(c.side.Namespace)
+	deployments := c.side.User.AppsV1().Deployments(c.side.Namespace)
 	for len(c.alive) < size {
 		worker, err := c.worker()
 		if err != nil {
@@ -243,7 +238,6 @@ func (c *crowd) worker() (*appsv1.Deployment, error) {
 	}
 	labels := maps.Clone(selector)
 	labels[labelRun] = waveRun
-	maps.Copy(labels, c.owner)
 	pod := c.side.pod(waveRun, name, c.image)
 	pod.Spec.TerminationGracePeriodSeconds = nil
 	main := &pod.Spec.Containers[0]
@@ -259,7 +253,7 @@ func (c *crowd) worker() (*appsv1.Deployment, error) {
 		Spec: appsv1.DeploymentSpec{
 			Selector: &metav1.LabelSelector{MatchLabels: selector},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{"osn.infn.it/policy": "shared"}},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: pod.Annotations},
 				Spec:       pod.Spec,
 			},
 		},
