@@ -28,7 +28,7 @@ func (p *Provider) newPodController() (*node.PodController, error) {
 	}
 	controller, err := node.NewPodController(node.PodControllerConfig{
 		PodClient:                                PodClient{provider: p},
-		PodInformer:                              p.pods,
+		PodInformer:                              wholePods{p.pods},
 		EventRecorder:                            quietRecorder{p.cfg.Recorder},
 		Provider:                                 p,
 		ConfigMapInformer:                        idle.ConfigMaps(),

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/cloudveneto/caas/provider/podstatus"
 )
@@ -34,10 +33,7 @@ func (p *Provider) onUpdate(before, after any) {
 }
 
 func (p *Provider) onDelete(object any) {
-	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
-		object = unknown.Obj
-	}
-	if pod, ok := object.(*corev1.Pod); ok {
+	if pod, ok := lastKnown(object).(*corev1.Pod); ok {
 		p.observeGone(pod)
 	}
 }
