@@ -4,6 +4,8 @@ package provider_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
@@ -81,7 +84,26 @@ func start(t *testing.T, options providertest.Options, objects ...*corev1.Pod) *
 		h.watches.Add(1)
 		return true, stream, err
 	})
+	h.client.PrependReactor("patch", "pods", h.refuseStale)
 	return h
+}
+
+// refuseStale refuses a status for a version of a pod that is no more, as every API server does.
+func (h *harness) refuseStale(action clienttesting.Action) (bool, runtime.Object, error) {
+	patch, ok := action.(clienttesting.PatchAction)
+	if !ok || patch.GetSubresource() != "status" {
+		return false, nil, nil
+	}
+	var asked metav1.PartialObjectMetadata
+	if err := json.Unmarshal(patch.GetPatch(), &asked); err != nil || asked.ResourceVersion == "" {
+		return false, nil, err //nolint:wrapcheck // the API server's answer
+	}
+	pods := corev1.SchemeGroupVersion.WithResource("pods")
+	found, err := h.client.Tracker().Get(pods, patch.GetNamespace(), patch.GetName())
+	if pod, ok := found.(*corev1.Pod); err == nil && ok && pod.ResourceVersion != asked.ResourceVersion {
+		return true, nil, apierrors.NewConflict(pods.GroupResource(), pod.Name, errors.New("the object has been modified"))
+	}
+	return false, nil, nil
 }
 
 // up starts a provider, as a process would; h.stop ends it.

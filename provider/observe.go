@@ -42,7 +42,7 @@ func (p *Provider) onDelete(object any) {
 // started may be held by the far end already. A status that others have changed, as
 // the node controller does when the virtual node was away, is told again.
 func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
-	wake, changed, restore := false, false, false
+	wake, changed, restore, again := false, false, false, false
 	p.table.ensure(pod.UID, func(e *entry, fresh bool) {
 		changed = !fresh && updatable(e.pod, pod)
 		wake = fresh || !e.present || asksForWork(e.pod, pod)
@@ -54,6 +54,7 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		if e.written != nil && reached(pod.ResourceVersion, e.writtenVersion) {
 			e.written = nil
 		}
+		again, e.overtaken = e.overtaken, false
 		if arrived && !podstatus.Equal(e.base(), e.status) {
 			restore, e.answers = true, 0
 		}
@@ -63,6 +64,9 @@ func (p *Provider) observe(pod *corev1.Pod, inherited bool) {
 		p.work.Add(pod.UID)
 	case changed:
 		p.work.AddAfter(pod.UID, p.cfg.Debounce)
+	}
+	if again {
+		p.dirty.Add(pod.UID)
 	}
 	if restore {
 		p.dirty.AddAfter(pod.UID, restoreAfter)

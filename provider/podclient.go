@@ -17,6 +17,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/cloudveneto/caas/internal/logging"
+	"github.com/cloudveneto/caas/provider/podstatus"
 )
 
 // PodClient is the client that the library's PodController gets. It differs from
@@ -27,8 +28,9 @@ import (
 // still holds the pod. Here the provider alone deletes objects, once the far end
 // holds nothing more.
 //
-// UpdateStatus becomes a patch of what changed, bound to the pod's UID: a PUT
-// would fail whenever anyone else touched the object since.
+// UpdateStatus becomes a patch of what changed, to the version of the object that it is a change of: a request that comes
+// through late must not undo a later one. When somebody else has touched the object since, the change is made anew from
+// what it is then.
 type PodClient struct {
 	provider *Provider
 }
@@ -53,7 +55,11 @@ func (c podsOf) Delete(_ context.Context, _ string, options metav1.DeleteOptions
 
 // UpdateStatus writes the status of pod, if it differs from what the origin has.
 func (c podsOf) UpdateStatus(ctx context.Context, pod *corev1.Pod, _ metav1.UpdateOptions) (*corev1.Pod, error) {
-	return pod, c.provider.writeStatus(ctx, pod, &pod.Status)
+	err := c.provider.writeStatus(ctx, pod, &pod.Status)
+	if apierrors.IsConflict(err) {
+		return pod, nil // it is published again from what the object is then
+	}
+	return pod, err
 }
 
 // writeStatus patches the status of pod's object. A pod that is gone is no error,
@@ -64,7 +70,11 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	if !ok || !e.present {
 		return nil
 	}
-	patch, err := statusPatch(pod.UID, e.base(), status)
+	base, version := e.base(), e.baseVersion()
+	if podstatus.Terminal(base) && status.Phase != base.Phase {
+		return nil // nothing follows on how a pod ended
+	}
+	patch, err := statusPatch(pod.UID, version, base, status)
 	if err != nil || patch == nil {
 		return err
 	}
@@ -73,6 +83,9 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil
+	case apierrors.IsConflict(err):
+		p.overtaken(pod.UID, version)
+		return fmt.Errorf("patch status of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	case apierrors.IsInvalid(err):
 		// No retry can help. The next report of the pod is another chance.
 		logging.From(ctx).Warn("status refused by the API server", "namespace", pod.Namespace, "pod", pod.Name, "error", err)
@@ -94,9 +107,20 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	return nil
 }
 
-// statusPatch is the strategic merge patch from one status to another, or nil.
-// The UID in it makes the API server refuse it for any other pod.
-func statusPatch(uid types.UID, from, to *corev1.PodStatus) ([]byte, error) {
+// overtaken has the status published again as soon as a newer version of the object is known than one that the API server
+// has no more.
+func (p *Provider) overtaken(uid types.UID, version string) {
+	p.table.change(uid, func(e *entry) {
+		e.overtaken = e.baseVersion() == version
+		if !e.overtaken {
+			p.dirty.Add(uid)
+		}
+	})
+}
+
+// statusPatch is the strategic merge patch from one status to another, or nil. UID and version in it make the API server
+// refuse it for any other pod, and for any other state of it.
+func statusPatch(uid types.UID, version string, from, to *corev1.PodStatus) ([]byte, error) {
 	before, err := json.Marshal(corev1.Pod{Status: *from})
 	if err != nil {
 		return nil, fmt.Errorf("encode status: %w", err)
@@ -115,6 +139,6 @@ func statusPatch(uid types.UID, from, to *corev1.PodStatus) ([]byte, error) {
 	if string(patch) == "{}" {
 		return nil, nil
 	}
-	marked := fmt.Appendf(nil, `{"metadata":{"uid":%q},`, uid)
+	marked := fmt.Appendf(nil, `{"metadata":{"uid":%q,"resourceVersion":%q},`, uid, version)
 	return append(marked, patch[1:]...), nil
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/cloudveneto/caas/internal/logging"
 	"github.com/cloudveneto/caas/provider/podstatus"
 )
 
@@ -32,7 +33,7 @@ func (p *Provider) publishLoop(ctx context.Context) {
 			return
 		}
 		if ctx.Err() == nil {
-			p.publish(uid)
+			p.publish(ctx, uid)
 		}
 		p.dirty.Done(uid)
 	}
@@ -41,14 +42,18 @@ func (p *Provider) publishLoop(ctx context.Context) {
 // publish computes the status of one pod and hands it to the library, which has
 // it written by PodClient. The library waits up to three seconds for pods that it
 // does not know, so only pods that the informer holds are handed over.
-func (p *Provider) publish(uid types.UID) {
+func (p *Provider) publish(ctx context.Context, uid types.UID) {
 	e, ok := p.table.view(uid)
 	if !ok || e.orphan || !e.present {
 		return
 	}
 	pod, err := p.lister.Pods(e.pod.Namespace).Get(e.pod.Name)
-	if err != nil || pod.UID != uid || podstatus.Terminal(&pod.Status) {
-		return // gone, or final: nothing is left to be said
+	if err != nil || pod.UID != uid {
+		return // gone: nothing is left to be said
+	}
+	if podstatus.Terminal(&pod.Status) {
+		p.amend(ctx, &e, pod)
+		return
 	}
 	p.mu.Lock()
 	notify := p.notify
@@ -86,6 +91,23 @@ func (p *Provider) publish(uid types.UID) {
 	// The library drops a status without a word when its own view of the pods is
 	// late, so whether it arrived is checked until it has.
 	p.dirty.AddAfter(uid, min(time.Duration(tells)*checkAfter, maxPause))
+}
+
+// amend writes the final status once more if the origin has something else: a request of which nobody heard that it had
+// arrived may have changed what the final one was the difference to. The library takes no notice of pods that have ended.
+// How the pod ended is final, whoever said so.
+func (p *Provider) amend(ctx context.Context, e *entry, pod *corev1.Pod) {
+	if e.status == nil || e.status.Phase != pod.Status.Phase || e.answers >= maxAnswers {
+		return
+	}
+	status := p.previous(e)
+	if podstatus.Equal(status, e.base()) {
+		return
+	}
+	if err := p.writeStatus(ctx, pod, status); err != nil {
+		logging.From(ctx).Debug("the final status needs another try", "podUid", e.uid, "error", err)
+	}
+	p.dirty.AddAfter(e.uid, checkAfter)
 }
 
 // heardOf is when there was first something to be said of the pod. In a burst pods wait for their turn, and would have

@@ -3,7 +3,9 @@
 package provider_test
 
 import (
+	"encoding/json"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +60,78 @@ func TestStatusThatOthersChangedIsTold(t *testing.T) {
 			assert.True(t, podstatus.Equal(&before.Status, &h.pod("a").Status))
 		})
 	}
+}
+
+// TestLateRequestBeforeTheEnd has a request of which nobody knows that it arrived make the pod ready just before its final
+// status is written, as the difference to one that was not ready.
+func TestLateRequestBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	h.up()
+	h.add(newPod("a"))
+	h.untilHeld(1)
+	h.until("it is said to wait", func() bool { return len(h.pod("a").Status.ContainerStatuses) == 1 })
+	var late sync.Once
+	h.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		patch, ok := action.(clienttesting.PatchAction)
+		if !ok || !strings.Contains(string(patch.GetPatch()), `"phase":"Succeeded"`) {
+			return false, nil, nil
+		}
+		late.Do(func() {
+			pods := corev1.SchemeGroupVersion.WithResource("pods")
+			found, err := h.client.Tracker().Get(pods, "user", "a")
+			require.NoError(t, err)
+			pod, ok := found.(*corev1.Pod)
+			require.True(t, ok)
+			for i := range pod.Status.Conditions {
+				pod.Status.Conditions[i].Status = corev1.ConditionTrue
+			}
+			require.NoError(t, h.client.Tracker().Update(pods, pod, "user"))
+		})
+		return false, nil, nil
+	})
+	h.far.Finish("uid-a", 0)
+	ended := h.untilPhase("a", corev1.PodSucceeded)
+	require.True(t, hasCondition(ended, corev1.PodReady, corev1.ConditionTrue), "the late request came through")
+	h.until("it is not ready", func() bool { return hasCondition(h.pod("a"), corev1.PodReady, corev1.ConditionFalse) })
+	assert.True(t, hasCondition(h.pod("a"), corev1.ContainersReady, corev1.ConditionFalse))
+	assert.Equal(t, corev1.PodSucceeded, h.pod("a").Status.Phase)
+}
+
+// TestLateRequest: a status that comes through when the object is another already is refused, whatever it says, and the
+// status is told again when the newer object is seen.
+func TestLateRequest(t *testing.T) {
+	t.Parallel()
+	h := start(t, ours())
+	h.up()
+	h.running("a")
+	h.relabel("a", "of", "somebody")
+	versions := make(chan string, 10)
+	var once sync.Once
+	h.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		patch, ok := action.(clienttesting.PatchAction)
+		if !ok || patch.GetSubresource() != "status" {
+			return false, nil, nil
+		}
+		var asked metav1.PartialObjectMetadata
+		require.NoError(t, json.Unmarshal(patch.GetPatch(), &asked))
+		versions <- asked.ResourceVersion
+		once.Do(func() {
+			pods := corev1.SchemeGroupVersion.WithResource("pods")
+			found, err := h.client.Tracker().Get(pods, "user", "a")
+			require.NoError(t, err)
+			pod, ok := found.(*corev1.Pod)
+			require.True(t, ok)
+			pod.ResourceVersion = "1000"
+			require.NoError(t, h.client.Tracker().Update(pods, pod, "user"))
+		})
+		return false, nil, nil
+	})
+	h.far.Finish("uid-a", 0)
+	h.untilPhase("a", corev1.PodSucceeded)
+	assert.Equal(t, "1", <-versions)
+	assert.Equal(t, "1000", <-versions)
+	assert.Empty(t, versions)
 }
 
 // TestReadinessGate has somebody else open a pod's gate at the origin.

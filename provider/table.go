@@ -84,6 +84,8 @@ type entry struct {
 	// has caught up with it.
 	written        *corev1.PodStatus
 	writtenVersion string
+	// overtaken: the API server refused a status because the object is newer than what is known of it.
+	overtaken bool
 }
 
 // wait is why a pod has not been created yet.
@@ -98,6 +100,14 @@ func (e *entry) base() *corev1.PodStatus {
 		return e.written
 	}
 	return &e.pod.Status
+}
+
+// baseVersion is the object's version that has this status.
+func (e *entry) baseVersion() string {
+	if e.written != nil {
+		return e.writtenVersion
+	}
+	return e.pod.ResourceVersion
 }
 
 // table holds the entries. Its methods never block on anything but its lock.
