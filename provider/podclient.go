@@ -107,11 +107,16 @@ func (p *Provider) writeStatus(ctx context.Context, pod *corev1.Pod, status *cor
 	return nil
 }
 
-// overtaken has the status published again as soon as a newer version of the object is known than one that the API server
+// overtaken has the status published again as soon as another version of the object is known than one that the API server
 // has no more.
 func (p *Provider) overtaken(uid types.UID, version string) {
 	p.table.change(uid, func(e *entry) {
-		e.overtaken = e.baseVersion() == version
+		if e.baseVersion() == version {
+			e.overtaken = e.written == nil
+			// What was written is not what there is: somebody else wrote since, or the API server has forgotten it, as when
+			// its storage is restored from a backup. The informer's versions are then lower, and it would be waited for in vain.
+			e.written = nil
+		}
 		if !e.overtaken {
 			p.dirty.Add(uid)
 		}

@@ -80,13 +80,14 @@ func TestLateRequestBeforeTheEnd(t *testing.T) {
 		late.Do(func() {
 			pods := corev1.SchemeGroupVersion.WithResource("pods")
 			found, err := h.client.Tracker().Get(pods, "user", "a")
-			require.NoError(t, err)
 			pod, ok := found.(*corev1.Pod)
-			require.True(t, ok)
+			if !assert.NoError(t, err) || !assert.True(t, ok) {
+				return
+			}
 			for i := range pod.Status.Conditions {
 				pod.Status.Conditions[i].Status = corev1.ConditionTrue
 			}
-			require.NoError(t, h.client.Tracker().Update(pods, pod, "user"))
+			assert.NoError(t, h.client.Tracker().Update(pods, pod, "user"))
 		})
 		return false, nil, nil
 	})
@@ -98,40 +99,70 @@ func TestLateRequestBeforeTheEnd(t *testing.T) {
 	assert.Equal(t, corev1.PodSucceeded, h.pod("a").Status.Phase)
 }
 
-// TestLateRequest: a status that comes through when the object is another already is refused, whatever it says, and the
-// status is told again when the newer object is seen.
-func TestLateRequest(t *testing.T) {
-	t.Parallel()
-	h := start(t, ours())
+// versioned starts a provider with a pod that runs and whose object has version 1, and has do see each patch of its status
+// before it is applied, with the version that it is for. What do returns is the API server's answer, nil the ordinary one.
+func versioned(t *testing.T, do func(h *harness, version string, pod *corev1.Pod) *corev1.Pod) *harness {
+	t.Helper()
+	h := start(t, ours(), newPod("a", func(pod *corev1.Pod) { pod.ResourceVersion = "1" }))
 	h.up()
-	h.running("a")
-	h.relabel("a", "of", "somebody")
-	versions := make(chan string, 10)
-	var once sync.Once
+	h.untilHeld(1)
+	h.far.Run("uid-a")
+	h.untilPhase("a", corev1.PodRunning)
 	h.client.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		patch, ok := action.(clienttesting.PatchAction)
 		if !ok || patch.GetSubresource() != "status" {
 			return false, nil, nil
 		}
 		var asked metav1.PartialObjectMetadata
-		require.NoError(t, json.Unmarshal(patch.GetPatch(), &asked))
-		versions <- asked.ResourceVersion
-		once.Do(func() {
-			pods := corev1.SchemeGroupVersion.WithResource("pods")
-			found, err := h.client.Tracker().Get(pods, "user", "a")
-			require.NoError(t, err)
-			pod, ok := found.(*corev1.Pod)
-			require.True(t, ok)
-			pod.ResourceVersion = "1000"
-			require.NoError(t, h.client.Tracker().Update(pods, pod, "user"))
-		})
+		found, err := h.client.Tracker().Get(corev1.SchemeGroupVersion.WithResource("pods"), "user", "a")
+		pod, ok := found.(*corev1.Pod)
+		if !assert.NoError(t, err) || !assert.True(t, ok) || !assert.NoError(t, json.Unmarshal(patch.GetPatch(), &asked)) {
+			return false, nil, nil
+		}
+		if answer := do(h, asked.ResourceVersion, pod.DeepCopy()); answer != nil {
+			return true, answer, nil
+		}
 		return false, nil, nil
+	})
+	return h
+}
+
+// TestLateRequest: a status that comes through when the object is another already is refused, whatever it says, and the
+// status is told again when the newer object is seen.
+func TestLateRequest(t *testing.T) {
+	t.Parallel()
+	versions := make(chan string, 10)
+	h := versioned(t, func(h *harness, version string, pod *corev1.Pod) *corev1.Pod {
+		versions <- version
+		if version == "1" {
+			pod.ResourceVersion = "1000"
+			assert.NoError(t, h.client.Tracker().Update(corev1.SchemeGroupVersion.WithResource("pods"), pod, "user"))
+		}
+		return nil
 	})
 	h.far.Finish("uid-a", 0)
 	h.untilPhase("a", corev1.PodSucceeded)
 	assert.Equal(t, "1", <-versions)
 	assert.Equal(t, "1000", <-versions)
 	assert.Empty(t, versions)
+}
+
+// TestForgottenStatus: the API server took a status, and has forgotten it before anybody saw it, as when its storage is
+// restored from a backup. What is said next is a change of what it has.
+func TestForgottenStatus(t *testing.T) {
+	t.Parallel()
+	var forgotten atomic.Bool
+	h := versioned(t, func(_ *harness, version string, pod *corev1.Pod) *corev1.Pod {
+		if version != "1" || forgotten.Swap(true) {
+			return nil
+		}
+		pod.ResourceVersion = "2000"
+		return pod
+	})
+	h.far.Wait("uid-a", corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "it ended"})
+	h.until("a status is forgotten", forgotten.Load)
+	h.far.Finish("uid-a", 0)
+	h.untilPhase("a", corev1.PodSucceeded)
 }
 
 // TestReadinessGate has somebody else open a pod's gate at the origin.
